@@ -1,0 +1,58 @@
+"""`python -m infra <verb>`: everything that a developer or operator runs."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+Verb = Callable[[list[str]], int]
+
+
+def dev(argv: list[str]) -> int:
+    from infra import dev as module
+
+    parser = argparse.ArgumentParser(prog="python -m infra dev", description=module.__doc__)
+    parser.parse_args(argv)
+    return module.run(os.environ)
+
+
+def demo(argv: list[str]) -> int:
+    from infra import demo as module
+
+    return module.main(argv)
+
+
+def migrate(argv: list[str]) -> int:
+    from infra import migrate as module
+
+    return module.main(argv)
+
+
+VERBS: dict[str, tuple[str, Verb]] = {
+    "dev": ("run a local Supabase and the API until Ctrl-C (PORT, LULL_HOME, or SUPABASE_URL for a real project)", dev),
+    "demo": ("show a cleanup on 2,000 sessions: a dry run, the run, and what was kept", demo),
+    "migrate": ("bring the database at DATABASE_URL up to date; --print writes one file for the SQL editor", migrate),
+}
+
+
+def usage() -> str:
+    """Return the verbs, one line each."""
+    width = max(map(len, VERBS))
+    lines = [f"  {name.ljust(width)}  {what}" for name, (what, _) in VERBS.items()]
+    return "\n".join(["python -m infra <verb>", "", *lines, f"  {'help'.ljust(width)}  show this"])
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb that the first argument names."""
+    name = argv[0] if argv else "help"
+    if name in ("help", "-h", "--help"):
+        print(usage())
+        return 0
+    if name not in VERBS:
+        print(f"There is no verb {name!r}.\n\n{usage()}", file=sys.stderr)
+        return 2
+    return VERBS[name][1](argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,26 @@
+"""Become another program that dies with its parent (Linux); started as a script, before any library is loaded.
+
+`python -I -S launch.py PARENT SIGNAL command...` asks the kernel to send SIGNAL when the parent process ends, and then
+replaces itself with the command, so that the command keeps the process id. A parent that was killed outright therefore
+leaves nothing behind. Elsewhere than on Linux it only becomes the command.
+"""
+
+import os
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    parent, signal, command = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal)
+        if os.getppid() != parent:  # it ended before the line above
+            sys.exit(1)
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

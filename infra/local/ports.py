@@ -1,0 +1,28 @@
+"""Free TCP ports on the loopback interface."""
+
+import random
+import socket
+
+HOST = "127.0.0.1"
+# Below the ranges from which Linux, macOS and the BSDs take the ports of outgoing connections, so that a port found free
+# is not given to somebody's client before the server that it is meant for has bound it.
+CANDIDATES = range(20_000, 32_000)
+
+
+def is_free(port: int, host: str = HOST) -> bool:
+    """Say whether a server could listen on the port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def find_free() -> int:
+    """Return a random port that nobody listens on."""
+    while True:
+        port = random.choice(CANDIDATES)
+        if is_free(port):
+            return port
