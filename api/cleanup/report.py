@@ -1,0 +1,263 @@
+"""What a dry run and a run say: the SQL functions' answers in camelCase, with sentences for a person."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+from api.cleanup.policies import Policy
+from api.errors import Problem
+
+PATH = "/api/admin/cleanup-sessions"
+
+
+def _utc(value: object) -> object:
+    """A time as RFC 3339 in UTC; a text that is no time of this calendar (infinity, BC) as it is."""
+    try:
+        moment = datetime.fromisoformat(str(value)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return value
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _short(hours: float) -> int | float:
+    return int(hours) if hours == int(hours) else hours
+
+
+Time = Annotated[str, BeforeValidator(_utc)]
+Hours = Annotated[float, PlainSerializer(_short)]
+
+
+class _Camel(BaseModel):
+    """Validated from an answer's snake_case, dumped in camelCase."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
+
+
+class SampledSession(_Camel):
+    """A row that would go, and why."""
+
+    id: str
+    kind: str | None
+    status: str | None
+    last_activity_at: Time
+    age: str
+    files: int
+    reason: str
+
+
+class _PolicyReport(_Camel):
+    name: str
+    target: str
+    threshold_hours: Hours
+    cutoff: Time | None
+    would_delete: int | None = Field(description="Null when the run did not get to this policy.")
+    capped: bool = Field(description="More than wouldDelete: the count stops at 1,000,000.")
+
+
+class PolicyPreview(_PolicyReport):
+    """What a run would do under one policy."""
+
+    cascaded: dict[str, int] = Field(description="Rows that hang off those and would go along, by table.")
+    cascaded_total: int
+    files: int
+    oldest: Time | None
+    archived: bool
+    restore_days: int
+    limit: int | None = Field(description="The breaker's limit on wouldDelete.")
+    stop: str | None
+    stop_reason: str | None
+    error: str | None
+
+
+class SkippedRow(_Camel):
+    """A row that could not be deleted, and why."""
+
+    key: str
+    reason: str
+
+
+class PolicyOutcome(_PolicyReport):
+    """What a run did under one policy."""
+
+    deleted: int
+    cascaded: int
+    files: int
+    archived: bool
+    restore_days: int
+    batches: int
+    ms: int
+    outcome: str
+    stop_reason: str | None
+    error: str | None
+    skipped_rows: list[SkippedRow]
+    busy: int = Field(description="Rows that somebody else had locked: left for the next run.")
+    has_more: bool
+
+
+class FilesOutcome(_Camel):
+    """What became of the files of rows purged by this run or an earlier one."""
+
+    removed: int
+    failed: int
+    queued: int
+    dead: int
+    error: str | None
+
+
+class DryRunReport(_Camel):
+    """The dry run; the first four are about one policy."""
+
+    dry_run: Literal[True] = True
+    threshold_hours: Hours
+    would_delete: int
+    sessions: list[SampledSession]
+    policies: list[PolicyPreview]
+    at: Time
+
+
+class RunReport(_Camel):
+    """The run; thresholdHours and deleted are about one policy."""
+
+    dry_run: Literal[False] = False
+    run_id: str
+    threshold_hours: Hours
+    deleted: int
+    policies: list[PolicyOutcome]
+    has_more: bool
+    duration_ms: int
+    files: FilesOutcome
+    at: Time
+
+
+class SkippedReport(_Camel):
+    """Nothing was done: another run is at it, or the cleanup is paused."""
+
+    dry_run: Literal[False] = False
+    skipped: Literal[True] = True
+    reason: str
+    since: Time
+    run_id: str | None
+    message: str
+
+
+def dry_run_report(answer: dict[str, Any], policies: Sequence[Policy], subject: str) -> DryRunReport:
+    """Report what `lull_preview_cleanup` answered; raise Problem, report included, when a policy is wrong."""
+    by_name = {policy.name: policy for policy in policies}
+    previews = {line["policy"]: line for line in answer["policies"]}
+    report = DryRunReport(
+        threshold_hours=by_name[subject].age / 3600,
+        would_delete=previews[subject]["would"],
+        sessions=[
+            _session(row, by_name[subject], answer["at"]) for row in previews[subject].get("sample", [])
+        ],
+        policies=[
+            PolicyPreview(**_shared(line, by_name[name]), **_only(line, PolicyPreview))
+            for name, line in previews.items()
+        ],
+        at=answer["at"],
+    )
+    errors = [f"{line.name}: {line.error}." for line in report.policies if line.error]
+    if errors:
+        raise _problem(500, "dry-run-failed", errors, report)
+    return report
+
+
+def run_report(answer: dict[str, Any], policies: Sequence[Policy], subject: str) -> RunReport | SkippedReport:
+    """Report what a run answered; raise Problem with the full report when a policy was stopped or failed."""
+    if not answer.get("started", True):
+        return SkippedReport(**_only(answer, SkippedReport))
+    by_name = {policy.name: policy for policy in policies}
+    outcomes = [
+        PolicyOutcome(
+            deleted=line["did"],
+            **_shared(line, by_name[line["policy"]]),
+            **{**_only(line, PolicyOutcome), "ms": round(line["ms"])},
+        )
+        for line in answer["policies"]
+    ]
+    report = RunReport(
+        run_id=answer["run_id"],
+        threshold_hours=by_name[subject].age / 3600,
+        deleted=sum(outcome.deleted for outcome in outcomes if outcome.name == subject),
+        policies=outcomes,
+        files=FilesOutcome(**answer["files"]),
+        has_more=any(outcome.has_more for outcome in outcomes),
+        at=answer["at"],
+        duration_ms=answer["duration_ms"],
+    )
+    failed = [f"{outcome.name}: {outcome.error}" for outcome in outcomes if outcome.outcome == "failed"]
+    stopped = [_stop_sentence(outcome) for outcome in outcomes if outcome.outcome == "stopped"]
+    if failed:
+        raise _problem(500, "cleanup-failed", failed + stopped, report)
+    if stopped:
+        raise _problem(409, "cleanup-stopped", stopped, report)
+    return report
+
+
+def age_in_words(seconds: float) -> str:
+    """ "42 s", "42 min", "25 h 3 min", "3 d 4 h": never rounded up."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = minutes // 60
+    if hours < 48:
+        return f"{hours} h {minutes % 60} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def _session(row: dict[str, Any], policy: Policy, at: str) -> SampledSession:
+    try:
+        age = age_in_words(
+            (datetime.fromisoformat(at) - datetime.fromisoformat(row["clock"])).total_seconds()
+        )
+    except ValueError:
+        age = "an age beyond the calendar"
+    limit = age_in_words(policy.age).removesuffix(" 0 min").removesuffix(" 0 h")
+    return SampledSession(
+        id=row["key"],
+        kind=row["kind"],
+        status=row["status"],
+        last_activity_at=row["clock"],
+        age=age,
+        files=row["files"],
+        reason=f"{policy.reason}, last activity {age} ago, limit {limit}",
+    )
+
+
+def _shared(line: dict[str, Any], policy: Policy) -> dict[str, Any]:
+    """What every line about a policy says, in the models' words."""
+    return {
+        "name": policy.name,
+        "threshold_hours": policy.age / 3600,
+        "would_delete": line["would"],
+        "archived": policy.archive,
+        "restore_days": policy.restore_days,
+    }
+
+
+def _only(line: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    return {name: line[name] for name in model.model_fields if name in line}
+
+
+def _stop_sentence(outcome: PolicyOutcome) -> str:
+    untouched = (
+        "Nothing of this policy was touched."
+        if outcome.deleted == 0
+        else f"{outcome.deleted} rows went before; the rest was not touched."
+    )
+    query = f"policy={outcome.name}&maxRows={outcome.would_delete}"
+    return (
+        f"{outcome.name}: {outcome.stop_reason}. {untouched} "
+        f"Read the dry run, then let them go with POST {PATH}?{query}"
+    )
+
+
+def _problem(status: int, slug: str, sentences: list[str], report: BaseModel) -> Problem:
+    members = report.model_dump(mode="json", by_alias=True)
+    return Problem(status, slug, " ".join(sentences), **members)

@@ -1,0 +1,171 @@
+"""What can go wrong, as problems (RFC 9457): database error → problem, problem → HTTP."""
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from postgrest.exceptions import APIError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+
+class Problem(Exception):
+    """An answer that is not the one asked for.
+
+    `slug` is the stable name callers may rely on, `detail` a sentence for a person, `members` the RFC's
+    extension members. Nothing in here may be internal when the status is 5xx.
+    """
+
+    def __init__(
+        self, status: int, slug: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.slug, self.detail = status, slug, detail
+        self.headers, self.members = headers, members
+
+
+class DatabaseUnavailable(Problem):
+    """The database did not answer, or not as a database: whether the call took effect is unknown."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "database-unavailable", "The database cannot be reached. Try again later.")
+
+
+class DatabaseTimeout(Problem):
+    """The database cancelled the call because it took too long: nothing of it took effect."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "database-timeout", "The database took too long to answer. Try again later.")
+
+
+class StorageUnavailable(Problem):
+    """Supabase Storage did not answer, or refused the caller altogether."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "storage-unavailable", "The file storage cannot be reached. Try again later.")
+
+
+class ProblemBody(BaseModel):
+    """The body of every error, `application/problem+json`; some types carry more members."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:lull:problem:invalid-request"])
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] = Field(default=[], description="What is wrong: {field, message} each.")
+
+
+def invalid_request(*errors: tuple[str, str]) -> Problem:
+    """Refuse a request, naming each (field, message): nothing was done."""
+    return Problem(
+        422,
+        "invalid-request",
+        "; ".join(f"{field}: {message}" for field, message in errors),
+        errors=[{"field": field, "message": message} for field, message in errors],
+    )
+
+
+def not_configured(detail: str) -> Problem:
+    """Say which environment variable the operator has to set."""
+    return Problem(503, "not-configured", detail)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route for the OpenAPI document: these errors, each a problem."""
+    content = {"application/problem+json": {"schema": ProblemBody.model_json_schema()}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def from_database_error(error: APIError) -> Problem:
+    """Say what an error of PostgREST means to the caller.
+
+    Our SQL functions raise SQLSTATE PTnnn: nnn is the HTTP status, `details` the slug, `message` the
+    sentence. Everything else is the house's own trouble, and the caller learns no internals of it.
+    """
+    code = error.code or ""
+    if re.fullmatch(r"PT[45]\d\d", code):
+        slug = error.details if re.fullmatch(r"[a-z][a-z-]*", str(error.details)) else "refused"
+        return Problem(int(code[2:]), str(slug), error.message or "The database refused the request.")
+    if code == "PGRST202":
+        return Problem(
+            503,
+            "not-migrated",
+            "The database lacks a function of this version: run `python -m infra migrate`.",
+        )
+    if code == "57014":
+        return DatabaseTimeout()
+    if code in {"42501", "PGRST301", "PGRST302", "401", "403"}:
+        return Problem(503, "database-refused", "The database refused Lull's key: check SUPABASE_SECRET_KEY.")
+    # PostgREST lost its database; an answer that is no JSON (its code is the HTTP status); and SQLSTATE
+    # classes: 08 connection, 40 deadlock, 53 out of resources, 55 lock not available, 57 shutdown
+    if re.fullmatch(r"PGRST00[0-3]|\d{3}|(08|40|53|55|57)...", code):
+        return DatabaseUnavailable()
+    return internal_error()
+
+
+def internal_error() -> Problem:
+    """What a caller learns of a fault that nobody foresaw."""
+    return Problem(500, "internal-error", "Something went wrong here. The log has the details.")
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    """Answer with a problem."""
+    content = {
+        "type": f"urn:lull:problem:{problem.slug}",
+        "title": problem.slug.replace("-", " ").capitalize(),
+        "status": problem.status,
+        "detail": problem.detail,
+        **problem.members,
+    }
+    return JSONResponse(
+        content,
+        status_code=problem.status,
+        headers={"Cache-Control": "no-store", **(problem.headers or {})},
+        media_type="application/problem+json",
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+    app.exception_handler(Problem)(_on_problem)
+    app.exception_handler(RequestValidationError)(_on_validation_error)
+    app.exception_handler(HTTPException)(_on_http_exception)
+
+
+def _on_problem(_request: Request, error: Problem) -> JSONResponse:
+    return problem_response(error)
+
+
+def _on_validation_error(_request: Request, error: RequestValidationError) -> JSONResponse:
+    return problem_response(invalid_request(*(_field_error(item) for item in error.errors())))
+
+
+def _field_error(item: dict[str, Any]) -> tuple[str, str]:
+    """(field, message) of pydantic's error, whose `loc` starts with where it was: query, body, …"""
+    location = [str(part) for part in item["loc"]]
+    if item["type"] == "extra_forbidden":
+        return location[-1], "unknown parameter"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return ".".join(location[1:]) or location[0], message[:1].lower() + message[1:]
+
+
+def _on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow = _methods_of(request) or (error.headers or {}).get("Allow", "")
+        detail = f"{request.method} is not possible here, only {allow}."
+        return problem_response(Problem(405, "method-not-allowed", detail, headers={"Allow": allow}))
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem_response(Problem(404, "not-found", "There is nothing at this address."))
+    slug = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    return problem_response(Problem(error.status_code, slug, str(error.detail)))
+
+
+def _methods_of(request: Request) -> str:
+    """Every method of this path; the router's own answer names only those of one route."""
+    path = getattr(request.scope.get("route"), "path", None)
+    return ", ".join(method.upper() for method in request.app.openapi()["paths"].get(path, ()))

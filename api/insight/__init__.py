@@ -1,0 +1,1 @@
+"""Read-only: what operators and monitors look at."""

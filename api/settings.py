@@ -1,0 +1,70 @@
+"""Every environment variable of Lull: its name, type, default and meaning. Read once, then injected."""
+
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_Hours = Annotated[float, Field(ge=0.1, le=8760, allow_inf_nan=False)]
+_Minutes = Annotated[float, Field(ge=1, le=525_600, allow_inf_nan=False)]
+_Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+[^\s]*$")]
+
+
+class SettingsError(ValueError):
+    """The environment cannot be used; the message names each variable and what is wrong with it."""
+
+
+class Settings(BaseSettings):
+    """What the environment says; an empty variable counts as unset.
+
+    The ages have no default here: unset means what `policies.toml` says. A missing secret or database is no
+    reason not to start: the routes that need it answer 503 and name the variable.
+    """
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    cron_secret: SecretStr | None = None
+    cron_secret_previous: SecretStr | None = None
+
+    supabase_url: _Url | None = None
+    supabase_secret_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
+    )
+
+    policies_file: str | None = None
+    session_cleanup_threshold_hours: _Hours | None = None
+    session_timeout_minutes: _Minutes | None = None
+    session_timeout_hours: _Hours | None = None
+    user_session_max_age_hours: _Hours | None = None
+
+    cleanup_time_budget_seconds: Annotated[float, Field(ge=5, le=840, allow_inf_nan=False)] = 50
+    cleanup_lease_seconds: Annotated[int, Field(ge=10, le=900)] = 30
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def ages(self) -> dict[str, float | None]:
+        """The variables that override a policy's age, in seconds; None where unset."""
+        return {
+            "SESSION_CLEANUP_THRESHOLD_HOURS": _times(3600, self.session_cleanup_threshold_hours),
+            "SESSION_TIMEOUT_MINUTES": _times(60, self.session_timeout_minutes),
+            "SESSION_TIMEOUT_HOURS": _times(3600, self.session_timeout_hours),
+            "USER_SESSION_MAX_AGE_HOURS": _times(3600, self.user_session_max_age_hours),
+        }
+
+
+def _times(seconds: int, value: float | None) -> float | None:
+    return None if value is None else seconds * value
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises SettingsError with one sentence per bad variable. Values are not repeated: one may be a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = [f"{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()]
+        raise SettingsError("; ".join(problems)) from None

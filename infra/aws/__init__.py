@@ -1,0 +1,1 @@
+"""Lull on AWS Lambda."""
