@@ -29,9 +29,15 @@ def migrate(argv: list[str]) -> int:
 
 
 VERBS: dict[str, tuple[str, Verb]] = {
-    "dev": ("run a local Supabase and the API until Ctrl-C (PORT, LULL_HOME, or SUPABASE_URL for a real project)", dev),
+    "dev": (
+        "run a local Supabase and the API until Ctrl-C (PORT, LULL_HOME, or SUPABASE_URL for a real project)",
+        dev,
+    ),
     "demo": ("show a cleanup on 2,000 sessions: a dry run, the run, and what was kept", demo),
-    "migrate": ("bring the database at DATABASE_URL up to date; --print writes one file for the SQL editor", migrate),
+    "migrate": (
+        "bring the database at DATABASE_URL up to date; --print writes one file for the SQL editor",
+        migrate,
+    ),
 }
 
 

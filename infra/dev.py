@@ -1,10 +1,12 @@
-"""Run Lull for development: a local Supabase (or the one that SUPABASE_URL names) and the API, until Ctrl-C."""
+"""Run a local Supabase (or use the one that SUPABASE_URL names) and the API, until Ctrl-C."""
 
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+
+import psycopg
 
 from infra.local import credentials, ports
 from infra.local.environment import DEFAULT_PORT, home, write_dev_env
@@ -40,10 +42,12 @@ def _serve(environ: Mapping[str, str], running: ExitStack) -> None:
     port = free_port(environ)
     folder = home(environ)
     say(f"data in {folder}")
+    processes: list[Child] = []
     if environ.get("SUPABASE_URL"):
-        settings, processes = _hosted(environ, folder, running), []
+        settings = _hosted(environ, folder, running)
     else:
-        settings, processes = _local(environ, folder, running)
+        stack = _local(environ, folder, running)
+        settings, processes = stack.environment(), stack.processes
     started = time.monotonic()
     api = start_api(settings, port, environ=environ, log=None)
     running.callback(api.stop)
@@ -60,34 +64,44 @@ def free_port(environ: Mapping[str, str]) -> int:
     if not given.isdecimal() or not 0 < int(given) < 65536:
         raise StackError(f"PORT is {given!r}; it must be a number from 1 to 65535.")
     if not ports.is_free(int(given)):
-        raise StackError(f"port {given} is taken. Stop what listens there, or choose another: PORT={int(given) % 65535 + 1}")
+        another = int(given) % 65535 + 1
+        raise StackError(f"port {given} is taken. Stop what listens there, or choose another: PORT={another}")
     return int(given)
 
 
-def _local(environ: Mapping[str, str], folder: Path, running: ExitStack) -> tuple[dict[str, str], list[Child]]:
-    stack = LocalSupabase(folder, environ=environ, report=say, prepare=_migrate)
-    running.enter_context(stack)
+def _local(environ: Mapping[str, str], folder: Path, running: ExitStack) -> LocalSupabase:
+    stack = running.enter_context(LocalSupabase(folder, environ=environ, report=say, prepare=_migrate))
     stack.ensure_bucket(environ.get("STORAGE_BUCKET") or DEFAULT_BUCKET)
-    return stack.environment(), stack.processes
+    return stack
 
 
 def _hosted(environ: Mapping[str, str], folder: Path, running: ExitStack) -> dict[str, str]:
     if not environ.get("SUPABASE_SECRET_KEY"):
-        raise StackError("SUPABASE_URL is set: SUPABASE_SECRET_KEY must be set too (or unset both for a local Supabase).")
+        raise StackError(
+            "SUPABASE_URL is set: SUPABASE_SECRET_KEY must be set too (or unset both for a local Supabase)."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     running.callback(lock(folder).close)
     secrets = credentials.load(folder, environ)
-    say(f"using the project at {environ['SUPABASE_URL']}; its database is left as it is (`python -m infra migrate`)")
+    say(f"using {environ['SUPABASE_URL']}; its database is left as it is (see `python -m infra migrate`)")
     given = ("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_JWT_SECRET", "DATABASE_URL")
     settings = {name: environ[name] for name in given if environ.get(name)}
     return settings | {"CRON_SECRET": secrets.cron_secret, "SERVICE_SECRET": secrets.service_secret}
 
 
 def _migrate(database_url: str) -> None:
+    from api.cleanup.policies import PolicyError, load_policies
+    from api.settings import SettingsError, load_settings
     from infra import migrate
 
     started = time.monotonic()
-    migrate.apply(database_url)
+    try:
+        policies = [policy.arguments() for policy in load_policies(load_settings())]
+        migrate.apply(database_url, policies)
+    except (SettingsError, PolicyError) as error:
+        raise StackError(str(error)) from None
+    except psycopg.Error as error:
+        raise StackError(f"the migration failed, nothing was changed: {error}") from error
     say(f"migrations: applied in {time.monotonic() - started:.1f} s")
 
 
@@ -95,10 +109,12 @@ def _welcome(dev_env: Path, port: int, settings: Mapping[str, str]) -> str:
     shown = dev_env.relative_to(Path.cwd()) if dev_env.is_relative_to(Path.cwd()) else dev_env
     secret = f'-H "Authorization: Bearer $(grep ^CRON_SECRET= {shown} | cut -d= -f2-)"'
     endpoint = f"http://{ports.HOST}:{port}/api/admin/cleanup-sessions"
-    database = f'  psql "$(grep ^DATABASE_URL= {shown} | cut -d= -f2-)"\n' if "DATABASE_URL" in settings else ""
+    database = (
+        f'  psql "$(grep ^DATABASE_URL= {shown} | cut -d= -f2-)"\n' if "DATABASE_URL" in settings else ""
+    )
     return (
-        f"\nLull is ready at http://{ports.HOST}:{port} (Supabase at {settings['SUPABASE_URL']}). Ctrl-C stops it.\n"
-        f"Settings and secrets are in {shown} while it runs. In another terminal:\n\n"
+        f"\nLull is ready at http://{ports.HOST}:{port}, its Supabase at {settings['SUPABASE_URL']}.\n"
+        f"Settings and secrets are in {shown} while it runs. Ctrl-C stops it. In another terminal:\n\n"
         f"  curl {secret} {endpoint}\n"
         f"  curl -X POST {secret} {endpoint}\n"
         f"{database}"

@@ -39,7 +39,7 @@ class Credentials:
 
 
 def load(home: Path, environ: Mapping[str, str]) -> Credentials:
-    """Return the home's secrets, generating what is missing; values in the environment win and are not kept."""
+    """Return the home's secrets, generated where missing; values in the environment win and are not kept."""
     path = home / FILE
     kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     names = ("database_password", "jwt_secret", "cron_secret", "service_secret")
@@ -48,7 +48,9 @@ def load(home: Path, environ: Mapping[str, str]) -> Credentials:
         write_private(path, json.dumps(complete, indent=2) + "\n")
     jwt_secret = environ.get("SUPABASE_JWT_SECRET") or complete["jwt_secret"]
     if len(jwt_secret) < MINIMUM_JWT_SECRET:
-        raise StackError(f"SUPABASE_JWT_SECRET has {len(jwt_secret)} characters; it needs {MINIMUM_JWT_SECRET} or more.")
+        raise StackError(
+            f"SUPABASE_JWT_SECRET has {len(jwt_secret)} characters; it needs {MINIMUM_JWT_SECRET} or more."
+        )
     return Credentials(
         database_password=complete["database_password"],
         jwt_secret=jwt_secret,

@@ -1,4 +1,4 @@
-"""The environment: where Lull's local data is, which settings are given, and what a child process gets to see."""
+"""The environment: where Lull keeps local data, and what a child process gets to see."""
 
 import os
 from collections.abc import Mapping
@@ -19,10 +19,12 @@ def home(environ: Mapping[str, str]) -> Path:
 def for_children(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for a child that talks to servers on this machine.
 
-    PG* variables would redirect or refuse connections that are spelled out already, DATABASE_URL may name a hosted
-    database, and a configured proxy must not get requests to the loopback address.
+    PG* variables would redirect or refuse connections that are spelled out already, DATABASE_URL may name a
+    hosted database, and a configured proxy must not get requests to the loopback address.
     """
-    kept = {name: value for name, value in environ.items() if not name.startswith("PG") and name != "DATABASE_URL"}
+    kept = {
+        name: value for name, value in environ.items() if not name.startswith("PG") and name != "DATABASE_URL"
+    }
     for name in ("NO_PROXY", "no_proxy"):
         kept[name] = ",".join(part for part in (environ.get(name), LOOPBACK) if part)
     return kept

@@ -1,6 +1,7 @@
-"""One URL for a project, as Supabase has it: `/rest/v1` goes to PostgREST, `/storage/v1` to the stand-in for Storage.
+"""One URL for a project, as on Supabase: `/rest/v1` is PostgREST, `/storage/v1` the stand-in for Storage.
 
-Run as `python -m infra.local.gateway PORT POSTGREST_URL STORAGE_FOLDER` with SUPABASE_JWT_SECRET in the environment.
+Run as `python -m infra.local.gateway PORT POSTGREST_URL STORAGE_FOLDER` with SUPABASE_JWT_SECRET in the
+environment.
 """
 
 import contextlib
@@ -22,14 +23,26 @@ from infra.local.ports import HOST
 from infra.local.storage import create_storage
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-# Between two hosts, not between caller and server (RFC 9110, section 7.6.1), or set anew by the client library.
-NOT_FORWARDED = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length"}
+# Between two hosts, not between caller and server (RFC 9110, section 7.6.1), or set anew by the client
+# library.
+NOT_FORWARDED = {
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "host",
+    "content-length",
+}
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 
 
 def create_gateway(postgrest_url: str, jwt_secret: str, storage: ASGIApp | None = None) -> ASGIApp:
     """Return the gateway; without `storage` its routes answer 404."""
-    client = httpx.AsyncClient(base_url=postgrest_url, trust_env=False, timeout=httpx.Timeout(90, connect=5), limits=LIMITS)
+    client = httpx.AsyncClient(
+        base_url=postgrest_url, trust_env=False, timeout=httpx.Timeout(90, connect=5), limits=LIMITS
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -58,7 +71,8 @@ class KeyGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] == "/health":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         refusal = self._refuse(Request(scope))
         await (refusal or self._app)(scope, receive, send)
 
@@ -82,13 +96,17 @@ async def _forward(client: httpx.AsyncClient, request: Request) -> Response:
     if "authorization" not in request.headers:  # as the hosted gateway does for a secret key
         headers.append(("authorization", f"Bearer {request.headers.get('apikey', '')}"))
     path = request.scope["raw_path"].removeprefix(b"/rest/v1")
-    url = client.base_url.copy_with(raw_path=path + (b"?" + query if (query := request.scope["query_string"]) else b""))
+    url = client.base_url.copy_with(
+        raw_path=path + (b"?" + query if (query := request.scope["query_string"]) else b"")
+    )
     try:
         upstream = await client.request(request.method, url, headers=headers, content=await request.body())
     except httpx.TransportError:
         return JSONResponse({"message": "An invalid response was received from the upstream server"}, 502)
     answer = Response(upstream.content, upstream.status_code)
-    kept = [(name, value) for name, value in upstream.headers.raw if name.lower().decode() not in NOT_FORWARDED]
+    kept = [
+        (name, value) for name, value in upstream.headers.raw if name.lower().decode() not in NOT_FORWARDED
+    ]
     answer.raw_headers = [*kept, (b"content-length", str(len(upstream.content)).encode())]
     return answer
 

@@ -1,8 +1,8 @@
-"""Become another program that dies with its parent (Linux); started as a script, before any library is loaded.
+"""Become another program, one that dies with its parent (on Linux).
 
-`python -I -S launch.py PARENT SIGNAL command...` asks the kernel to send SIGNAL when the parent process ends, and then
-replaces itself with the command, so that the command keeps the process id. A parent that was killed outright therefore
-leaves nothing behind. Elsewhere than on Linux it only becomes the command.
+`python -I -S launch.py PARENT SIGNAL command...` asks the kernel to send SIGNAL when the parent process ends,
+and then replaces itself with the command, so that the command keeps the process id. A parent that was killed
+outright therefore leaves nothing behind. Elsewhere than on Linux it only becomes the command.
 """
 
 import os
@@ -19,7 +19,7 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal)
         if os.getppid() != parent:  # it ended before the line above
             sys.exit(1)
-    os.execvp(command[0], command)
+    os.execvp(command[0], command)  # noqa: S606
 
 
 if __name__ == "__main__":

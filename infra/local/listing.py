@@ -4,11 +4,17 @@ from typing import Any
 
 from infra.local.objects import Record
 
-FOLDER: Record = {"id": None, "updated_at": None, "created_at": None, "last_accessed_at": None, "metadata": None}
+FOLDER: Record = {
+    "id": None,
+    "updated_at": None,
+    "created_at": None,
+    "last_accessed_at": None,
+    "metadata": None,
+}
 
 
 def list_folder(objects: list[Record], options: dict[str, Any]) -> list[Record]:
-    """Return one page of a folder; options as the client sends them (prefix, search, sortBy, limit, offset)."""
+    """Return one page of a folder; options as the client sends them (prefix, search, sortBy, limit …)."""
     prefix = str(options.get("prefix") or "").strip("/")
     start = f"{prefix}/" if prefix else ""
     search = str(options.get("search") or "").lower()
@@ -22,6 +28,8 @@ def list_folder(objects: list[Record], options: dict[str, Any]) -> list[Record]:
         rows[name + slash] = {"name": name, **FOLDER} if slash else {**record, "name": name}
     order = options.get("sortBy") or {}
     column = str(order.get("column") or "name")
-    listed = sorted(rows.values(), key=lambda row: str(row.get(column) or ""), reverse=order.get("order") == "desc")
+    listed = sorted(
+        rows.values(), key=lambda row: str(row.get(column) or ""), reverse=order.get("order") == "desc"
+    )
     offset, limit = int(options.get("offset") or 0), int(options.get("limit") or 100)
     return listed[offset : offset + limit]

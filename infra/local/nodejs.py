@@ -34,7 +34,9 @@ def find_npm(environ: Mapping[str, str], report: Callable[[str], None]) -> Npm:
         _pip_install(environ)
         folder = _wheel_folder()
     if folder is None:
-        raise StackError(f"{PACKAGE} is installed, but Python does not find it; install Node.js and start again.")
+        raise StackError(
+            f"{PACKAGE} is installed, but Python does not find it; install Node.js and start again."
+        )
     binaries = folder / "bin"
     script = folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     with_node = f"{binaries}:{path}" if path else str(binaries)

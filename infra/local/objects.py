@@ -1,7 +1,7 @@
 """Objects of the Storage stand-in on disk.
 
-A bucket is a folder and an object two files, named by the hash of their names, so that no name can reach outside. The
-`.json` file, linked in one step after the bytes, is what makes an object exist.
+A bucket is a folder and an object two files, named by the hash of their names, so that no name can reach
+outside. The `.json` file, linked in one step after the bytes, is what makes an object exist.
 """
 
 import contextlib

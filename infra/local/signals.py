@@ -14,7 +14,7 @@ class StopRequested(BaseException):
 
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
-    """Raise StopRequested where the program stands at the first signal, and ignore later ones: stopping is under way.
+    """Raise StopRequested where the program stands at the first signal, and ignore later ones.
 
     A signal that is ignored already (SIGHUP under nohup) stays ignored.
     """

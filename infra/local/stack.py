@@ -27,8 +27,8 @@ def silent(_: str) -> None:
 class LocalSupabase:
     """A local Supabase whose data and secrets live in one folder.
 
-    Use it as a context manager, from the main thread. `prepare` is called with the database's URL when Postgres answers
-    and before PostgREST reads the schema: the place to migrate.
+    Use it as a context manager, from the main thread. `prepare` is called with the database's URL when
+    Postgres answers and before PostgREST reads the schema: the place to migrate.
     """
 
     def __init__(
@@ -109,7 +109,9 @@ class LocalSupabase:
         """Create a private Storage bucket unless there is one."""
         key = self.credentials.secret_key
         headers = {"apikey": key, "Authorization": f"Bearer {key}"}
-        with httpx.Client(base_url=f"{self.supabase_url}/storage/v1", headers=headers, trust_env=False) as client:
+        with httpx.Client(
+            base_url=f"{self.supabase_url}/storage/v1", headers=headers, trust_env=False
+        ) as client:
             if client.get(f"/bucket/{name}").is_success:
                 return
             made = client.post("/bucket", json={"id": name, "name": name, "public": False})
@@ -144,7 +146,14 @@ class LocalSupabase:
 
     def _start_gateway(self, port: int, rest_port: int) -> Child:
         upstream = f"http://{ports.HOST}:{rest_port}"
-        command = [sys.executable, "-m", "infra.local.gateway", str(port), upstream, str(self.home / "storage")]
+        command = [
+            sys.executable,
+            "-m",
+            "infra.local.gateway",
+            str(port),
+            upstream,
+            str(self.home / "storage"),
+        ]
         environ = for_children(self._environ) | {"SUPABASE_JWT_SECRET": self.credentials.jwt_secret}
         child = Child("gateway", command, environ=environ, cwd=ROOT, log=self.home / "gateway.log")
         self.processes.append(child)
@@ -165,15 +174,21 @@ def lock(home: Path) -> IO[str]:
     return file
 
 
-def start_api(environment: Mapping[str, str], port: int, *, environ: Mapping[str, str], log: Path | None) -> Child:
-    """Start Lull's own API under uvicorn and wait until it answers; without a `log` it writes to the terminal.
+def start_api(
+    environment: Mapping[str, str], port: int, *, environ: Mapping[str, str], log: Path | None
+) -> Child:
+    """Start the API under uvicorn and wait until it answers; without a `log` it writes to the terminal.
 
     `environment` holds the settings of the Supabase to use; what else `environ` has is passed on.
     """
-    settings = for_children(environ) | {name: value for name, value in environment.items() if name != "DATABASE_URL"}
+    settings = for_children(environ) | {
+        name: value for name, value in environment.items() if name != "DATABASE_URL"
+    }
     server = [sys.executable, "-m", "uvicorn", "api.index:app", "--host", ports.HOST, "--port", str(port)]
     quiet = ["--log-level", "warning", "--timeout-graceful-shutdown", "5"]
-    child = Child("the API", [*server, *quiet], environ=settings, cwd=ROOT, log=log, stop_signal=signal.SIGTERM)
+    child = Child(
+        "the API", [*server, *quiet], environ=settings, cwd=ROOT, log=log, stop_signal=signal.SIGTERM
+    )
     try:
         with httpx.Client(trust_env=False, timeout=5) as client:
             child.wait_ready(lambda: responds(client, f"http://{ports.HOST}:{port}/api/health"))

@@ -1,7 +1,7 @@
 """A stand-in for Supabase Storage: the routes that Lull uses, on a folder, with the real server's answers.
 
-An error is HTTP 400 with the code that is meant inside, as the real server sends it. Only a token of role service_role
-may do anything; for anybody else nothing exists, as with row security and no policy.
+An error is HTTP 400 with the code that is meant inside, as the real server sends it. Only a token of role
+service_role may do anything; for anybody else nothing exists, as with row security and no policy.
 """
 
 import json
@@ -24,23 +24,23 @@ MAX_REMOVED = 1000
 Answer = Callable[[Request, bytes], Response]
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """An error as Storage spells it."""
 
     def __init__(self, status: int, error: str, message: str) -> None:
         self.answer = JSONResponse({"statusCode": str(status), "error": error, "message": message}, 400)
 
 
-def no_object() -> Refusal:
-    return Refusal(404, "not_found", "Object not found")
+def no_object() -> RefusalError:
+    return RefusalError(404, "not_found", "Object not found")
 
 
-def no_bucket() -> Refusal:
-    return Refusal(404, "Bucket not found", "Bucket not found")
+def no_bucket() -> RefusalError:
+    return RefusalError(404, "Bucket not found", "Bucket not found")
 
 
-def no_right() -> Refusal:
-    return Refusal(403, "Unauthorized", "new row violates row-level security policy")
+def no_right() -> RefusalError:
+    return RefusalError(403, "Unauthorized", "new row violates row-level security policy")
 
 
 def create_storage(folder: Path, jwt_secret: str) -> Starlette:
@@ -66,7 +66,7 @@ def _route(path: str, answer: Answer, method: str) -> Route:
     async def endpoint(request: Request) -> Response:
         try:
             return await run_in_threadpool(answer, request, await request.body())
-        except Refusal as refusal:
+        except RefusalError as refusal:
             return refusal.answer
 
     return Route(path, endpoint, methods=[method])
@@ -92,11 +92,11 @@ class StorageRoutes:
         options = _json(body)
         name = options.get("name") or options.get("id")
         if not isinstance(name, str) or not 0 < len(name) <= 100 or "/" in name:
-            raise Refusal(400, "Invalid Input", "Bucket name invalid")
+            raise RefusalError(400, "Invalid Input", "Bucket name invalid")
         if not self._may(request):
             raise no_right()
         if not self._store.create_bucket(name, options):
-            raise Refusal(409, "Duplicate", "The resource already exists")
+            raise RefusalError(409, "Duplicate", "The resource already exists")
         return JSONResponse({"name": name})
 
     def list_objects(self, request: Request, body: bytes) -> Response:
@@ -107,14 +107,26 @@ class StorageRoutes:
         record = self._find(request)
         facts = record["metadata"]
         same = {key: record[key] for key in ("id", "name", "version", "bucket_id", "created_at")}
-        known = {"size": facts["size"], "content_type": facts["mimetype"], "cache_control": facts["cacheControl"]}
-        more = {"etag": facts["eTag"], "metadata": record["user_metadata"], "last_modified": record["updated_at"]}
+        known = {
+            "size": facts["size"],
+            "content_type": facts["mimetype"],
+            "cache_control": facts["cacheControl"],
+        }
+        more = {
+            "etag": facts["eTag"],
+            "metadata": record["user_metadata"],
+            "last_modified": record["updated_at"],
+        }
         return JSONResponse({**same, **known, **more})
 
     def download(self, request: Request, _: bytes) -> Response:
         record = self._find(request)
         facts = record["metadata"]
-        headers = {"cache-control": facts["cacheControl"], "etag": facts["eTag"], "content-type": facts["mimetype"]}
+        headers = {
+            "cache-control": facts["cacheControl"],
+            "etag": facts["eTag"],
+            "content-type": facts["mimetype"],
+        }
         try:
             return Response(self._store.body(record["bucket_id"], record["name"]), headers=headers)
         except FileNotFoundError:  # removed since the line above
@@ -129,12 +141,12 @@ class StorageRoutes:
     def remove(self, request: Request, body: bytes) -> Response:
         names = _json(body).get("prefixes")
         if not isinstance(names, list):
-            raise Refusal(400, "Error", "body must have required property 'prefixes'")
+            raise RefusalError(400, "Error", "body must have required property 'prefixes'")
         if not names:
-            raise Refusal(400, "Error", "body/prefixes must NOT have fewer than 1 items")
+            raise RefusalError(400, "Error", "body/prefixes must NOT have fewer than 1 items")
         if len(names) > MAX_REMOVED:
             limit = f"Bulk object requests are limited to {MAX_REMOVED} objects per request."
-            raise Refusal(400, "InvalidRequest", limit)
+            raise RefusalError(400, "InvalidRequest", limit)
         allowed = self._may(request)
         gone = [self._store.remove(request.path_params["bucket"], str(name)) for name in names if allowed]
         return JSONResponse([record for record in gone if record is not None])
@@ -147,7 +159,7 @@ class StorageRoutes:
             raise no_right()
         record = self._store.put(bucket, name, _read_upload(request, body), replace=replace)
         if record is None:
-            raise Refusal(409, "Duplicate", "The resource already exists")
+            raise RefusalError(409, "Duplicate", "The resource already exists")
         return JSONResponse({"Key": f"{bucket}/{name}", "Id": record["id"]})
 
     def _find(self, request: Request) -> Record:
@@ -167,7 +179,7 @@ class StorageRoutes:
         try:
             claims = jwt.decode(token, self._jwt_secret, algorithms=["HS256"], options={"verify_aud": False})
         except jwt.InvalidTokenError as error:
-            raise Refusal(403, "Unauthorized", str(error)) from None
+            raise RefusalError(403, "Unauthorized", str(error)) from None
         return claims.get("role") == "service_role"
 
 
@@ -179,7 +191,7 @@ def _read_upload(request: Request, body: bytes) -> Upload:
     fields = {part.name: part.body.decode(errors="replace") for part in parts if part.filename is None}
     files = [part for part in parts if part.filename is not None]
     if not files:
-        raise Refusal(400, "InvalidRequest", "No content provided")
+        raise RefusalError(400, "InvalidRequest", "No content provided")
     cache = f"max-age={fields['cacheControl']}" if fields.get("cacheControl") else "no-cache"
     metadata = json.loads(fields["metadata"]) if fields.get("metadata") else None
     return Upload(files[0].body, files[0].content_type, cache, metadata)
@@ -189,5 +201,5 @@ def _json(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body or b"{}")
     except ValueError:
-        raise Refusal(400, "Error", "Body is not valid JSON") from None
+        raise RefusalError(400, "Error", "Body is not valid JSON") from None
     return value if isinstance(value, dict) else {}

@@ -1,0 +1,29 @@
+"""A migrated database, and how it is emptied between tests."""
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import DictRow
+
+from api.cleanup.policies import load_policies
+from api.settings import Settings
+from infra import migrate
+
+# What a migration fills and a test must find as it was.
+KEPT = {"migrations", "objects", "policies", "targets"}
+
+
+def migrated(database_url: str) -> None:
+    """Bring a database to this release, with the policies as they come."""
+    migrate.apply(database_url, [policy.arguments() for policy in load_policies(Settings())])
+
+
+def truncate(connection: psycopg.Connection[DictRow]) -> None:
+    """Empty every table of schema lull that a test can write, and forget targets that a test adopted."""
+    rows = connection.execute("select tablename from pg_tables where schemaname = 'lull'").fetchall()
+    names = [sql.Identifier("lull", row["tablename"]) for row in rows if row["tablename"] not in KEPT]
+    if names:
+        connection.execute(sql.SQL("truncate {} restart identity cascade").format(sql.SQL(", ").join(names)))
+    connection.execute(
+        "delete from lull.policies p using lull.targets t where t.name = p.target and not t.builtin"
+    )
+    connection.execute("delete from lull.targets where not builtin")
