@@ -1,0 +1,38 @@
+"""Hold one connection at a critical point while another one acts: threads, and Postgres's own word for who waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tests.sql.driver import Connection, scalar
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def beside() -> Iterator[Callable[..., Future[Result]]]:
+    """Give a function that starts a call in another thread and returns its future."""
+    with ThreadPoolExecutor(8) as pool:
+        yield pool.submit
+
+
+def wait_until_blocked(observer: Connection, waiting: Connection, holder: Connection) -> None:
+    """Return once Postgres says that `waiting` waits for a lock that `holder` has."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        blockers = scalar(observer, "select pg_blocking_pids(%s)", waiting.info.backend_pid)
+        if holder.info.backend_pid in blockers:
+            return
+        time.sleep(0.005)
+    raise AssertionError("the connection did not come to wait for the other one")
+
+
+def never_give_up(connection: Connection) -> None:
+    """Let a batch wait for locks as long as a test holds it (its own limit is half a second)."""
+    connection.execute(
+        "alter function public.lull_cleanup_batch(uuid, uuid, text, integer) set lock_timeout = '60s'"
+    )
