@@ -1,6 +1,7 @@
 """The one door to Postgres: call a SQL function by name, through Supabase's PostgREST."""
 
 import logging
+import weakref
 from contextvars import ContextVar
 from threading import Lock
 from typing import Any
@@ -59,9 +60,9 @@ class Database:
     def _connected(self) -> Client:
         with self._lock:
             if self._client is None:
-                self._client = supabase_client(
-                    self._settings, httpx.Client(event_hooks={"request": [_limit]})
-                )
+                http = httpx.Client(event_hooks={"request": [_limit]})
+                self._client = supabase_client(self._settings, http)
+                weakref.finalize(self, http.close)
             return self._client
 
 

@@ -99,11 +99,11 @@ def from_database_error(error: APIError) -> Problem:
         )
     if code == "57014":
         return DatabaseTimeout()
-    if code in {"42501", "PGRST301", "PGRST302", "401", "403"}:
+    if code in {"42501", "PGRST301", "PGRST302", "401", "403"} or "API key" in (error.message or ""):
         return Problem(503, "database-refused", "The database refused Lull's key: check SUPABASE_SECRET_KEY.")
-    # PostgREST lost its database; an answer that is no JSON (its code is the HTTP status); and SQLSTATE
-    # classes: 08 connection, 40 deadlock, 53 out of resources, 55 lock not available, 57 shutdown
-    if re.fullmatch(r"PGRST00[0-3]|\d{3}|(08|40|53|55|57)...", code):
+    # no code: a gateway before PostgREST spoke; three digits: it spoke no JSON, and this is its HTTP status;
+    # SQLSTATE classes: 08 connection, 40 deadlock, 53 out of resources, 55 lock not available, 57 shutdown
+    if re.fullmatch(r"|\d{3}|PGRST00[0-3]|(08|40|53|55|57)...", code):
         return DatabaseUnavailable()
     return internal_error()
 

@@ -1,6 +1,7 @@
 """The one door to Supabase Storage."""
 
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, TypeVar
@@ -81,5 +82,7 @@ class FileStorage:
     def _connected(self) -> Client:
         with self._lock:
             if self._client is None:
-                self._client = supabase_client(self._settings, httpx.Client(timeout=_TIMEOUT_SECONDS))
+                http = httpx.Client(timeout=_TIMEOUT_SECONDS)
+                self._client = supabase_client(self._settings, http)
+                weakref.finalize(self, http.close)
             return self._client

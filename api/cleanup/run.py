@@ -74,7 +74,7 @@ class _Run:
         self.failures: dict[str, str] = {}
 
     def work(self) -> Answer:
-        """Work the policies, isolated from each other's failures; then files; then finish, whatever happened."""
+        """Work the policies, isolated from each other's failures; then files; then always finish."""
         for name in self.names:
             if self._time_left(_ROWS_SHARE) <= self.longest_batch:
                 break

@@ -1,0 +1,90 @@
+"""Environment variables: each named once, checked at the start, and written down in .env.example."""
+
+from pathlib import Path
+
+import pytest
+
+from api.settings import Settings, SettingsError, load_settings
+
+
+def variables() -> set[str]:
+    """Every name that Settings reads."""
+    names: set[str] = set()
+    for name, field in Settings.model_fields.items():
+        choices = getattr(field.validation_alias, "choices", [name])
+        names |= {choice.upper() for choice in choices}
+    return names
+
+
+def test_env_example_has_every_variable_and_no_other(checkout: Path) -> None:
+    lines = (checkout / ".env.example").read_text().splitlines()
+    written = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
+    assert sorted(written) == sorted(variables())
+
+
+def test_env_example_says_something_about_every_variable(checkout: Path) -> None:
+    for entry in (checkout / ".env.example").read_text().strip().split("\n\n"):
+        comment, variable = entry.splitlines()
+        assert comment.startswith("# ")
+        assert "=" in variable
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SESSION_CLEANUP_THRESHOLD_HOURS", "0.05"),
+        ("SESSION_CLEANUP_THRESHOLD_HOURS", "8761"),
+        ("SESSION_CLEANUP_THRESHOLD_HOURS", "nan"),
+        ("SESSION_CLEANUP_THRESHOLD_HOURS", "a day"),
+        ("SESSION_TIMEOUT_MINUTES", "0"),
+        ("SESSION_TIMEOUT_HOURS", "-1"),
+        ("USER_SESSION_MAX_AGE_HOURS", "inf"),
+        ("CLEANUP_TIME_BUDGET_SECONDS", "0"),
+        ("CLEANUP_LEASE_SECONDS", "9"),
+        ("CLEANUP_LEASE_SECONDS", "901"),
+        ("SUPABASE_URL", "abcdefgh.supabase.co"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_bad_value_stops_the_start_and_names_the_variable(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=f"^{variable}: "):
+        load_settings()
+
+
+def test_several_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    monkeypatch.setenv("SESSION_TIMEOUT_HOURS", "x")
+    with pytest.raises(SettingsError, match=r"SESSION_TIMEOUT_HOURS: .*; LOG_LEVEL: "):
+        load_settings()
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in variables():
+        monkeypatch.setenv(name, "")
+    assert load_settings() == Settings()
+    assert load_settings().cron_secret is None
+
+
+def test_the_legacy_key_serves_where_the_new_one_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", "")
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "legacy")
+    key = load_settings().supabase_secret_key
+    assert key is not None
+    assert key.get_secret_value() == "legacy"
+
+
+def test_settings_do_not_show_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRON_SECRET", "hush-hush-hush-hush")
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_secret_hush")
+    assert "hush" not in repr(load_settings())
+
+
+def test_ages_are_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSION_TIMEOUT_MINUTES", "45")
+    monkeypatch.setenv("SESSION_TIMEOUT_HOURS", "2")
+    ages = load_settings().ages()
+    assert (ages["SESSION_TIMEOUT_MINUTES"], ages["SESSION_TIMEOUT_HOURS"]) == (2700, 7200)
+    assert ages["SESSION_CLEANUP_THRESHOLD_HOURS"] is None
