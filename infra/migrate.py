@@ -48,7 +48,9 @@ def checksum(text: str) -> str:
 
 def function_files(sql: Path = SQL) -> list[Path]:
     """List the function files in the order they are applied: core first, then the wings by name."""
-    return sorted((sql / "functions").glob("*.sql"), key=lambda path: (not path.name.startswith("core"), path.name))
+    return sorted(
+        (sql / "functions").glob("*.sql"), key=lambda path: (not path.name.startswith("core"), path.name)
+    )
 
 
 def script(policies: list[dict[str, object]], sql: Path = SQL) -> str:
@@ -58,7 +60,10 @@ def script(policies: list[dict[str, object]], sql: Path = SQL) -> str:
         for path in sorted((sql / "migrations").glob("*.sql"))
         for text in [path.read_text(encoding="utf-8")]
     ]
-    replayed = [path.read_text(encoding="utf-8") for path in [*function_files(sql), sql / "views.sql", sql / "grants.sql"]]
+    replayed = [
+        path.read_text(encoding="utf-8")
+        for path in [*function_files(sql), sql / "views.sql", sql / "grants.sql"]
+    ]
     return "\n".join(
         [
             "-- Lull: run this whole file at once. It can be run again; it changes nothing twice.",
@@ -97,8 +102,12 @@ def apply(
 def main(argv: list[str]) -> int:
     """Migrate DATABASE_URL, or print the script. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra migrate", description=__doc__)
-    parser.add_argument("--print", action="store_true", help="write the SQL to paste into the Supabase SQL editor")
-    parser.add_argument("--database-url", default=os.environ.get("DATABASE_URL"), help="default: DATABASE_URL")
+    parser.add_argument(
+        "--print", action="store_true", help="write the SQL to paste into the Supabase SQL editor"
+    )
+    parser.add_argument(
+        "--database-url", default=os.environ.get("DATABASE_URL"), help="default: DATABASE_URL"
+    )
     arguments = parser.parse_args(argv)
     policies = [policy.arguments() for policy in load_policies(load_settings())]
     if arguments.print:

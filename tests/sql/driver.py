@@ -24,7 +24,10 @@ def policies(**changes: Policy) -> list[Policy]:
 
 def call(connection: Connection, function: str, **arguments: Any) -> dict[str, Any]:
     """Call a public function by name and return its answer."""
-    values = {key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in arguments.items()}
+    values = {
+        key: json.dumps(value) if isinstance(value, dict | list) else value
+        for key, value in arguments.items()
+    }
     named = ", ".join(f"{key} => %({key})s" for key in values)
     row = connection.execute(f"select public.{function}({named})", values).fetchone()
     assert row is not None
@@ -52,7 +55,12 @@ class Run:
 
     @classmethod
     def begin(cls, connection: Connection, only: str | None = None, **arguments: Any) -> Run:
-        arguments = {"p_policies": policies(), "p_caller": "test", "p_lease_seconds": 60, "p_only": only} | arguments
+        arguments = {
+            "p_policies": policies(),
+            "p_caller": "test",
+            "p_lease_seconds": 60,
+            "p_only": only,
+        } | arguments
         begun = call(connection, "lull_begin_cleanup", **arguments)
         return cls(connection, begun.get("run_id") or "", begun.get("token") or "", begun)
 
@@ -113,7 +121,9 @@ def scalar(connection: Connection, query: str, *values: Any) -> Any:
     return next(iter(row.values())) if isinstance(row, dict) else row[0]
 
 
-def add_session(connection: Connection, kind: str = "chat", status: str = "draft", idle: str = "25 hours", **columns: Any) -> str:
+def add_session(
+    connection: Connection, kind: str = "chat", status: str = "draft", idle: str = "25 hours", **columns: Any
+) -> str:
     """Insert a session that was last used `idle` ago and return its id."""
     moment = {"paused": "paused_at", "ended": "ended_at"}.get(status)
     if status == "active" and kind == "chat":

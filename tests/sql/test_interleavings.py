@@ -69,7 +69,9 @@ def test_a_child_inserted_between_lock_and_archive_is_refused(sql_database: Data
     assert archived_names(db) == ["first"]
 
 
-def test_a_child_inserted_just_before_the_lock_goes_along_into_the_archive(sql_database: Database, db: Connection) -> None:
+def test_a_child_inserted_just_before_the_lock_goes_along_into_the_archive(
+    sql_database: Database, db: Connection
+) -> None:
     session = add_session(db)
     run, writer = open_run(sql_database), sql_database.connect()
     writer.execute("begin")
@@ -108,7 +110,9 @@ BOARDS = {
 }  # fmt: skip
 
 
-def test_a_grandchild_inserted_under_a_locked_child_is_refused(sql_database: Database, tree: Connection) -> None:
+def test_a_grandchild_inserted_under_a_locked_child_is_refused(
+    sql_database: Database, tree: Connection
+) -> None:
     run = Run.begin(sql_database.connect(), p_policies=[BOARDS])
     run.open("boards")
     holder, writer = sql_database.connect(), sql_database.connect()
@@ -125,7 +129,9 @@ def test_a_grandchild_inserted_under_a_locked_child_is_refused(sql_database: Dat
     assert archived_names(tree) == ["note 1", "note 2", "reply 1"]
 
 
-def test_a_grandchild_inserted_before_its_parent_is_locked_goes_along(sql_database: Database, tree: Connection) -> None:
+def test_a_grandchild_inserted_before_its_parent_is_locked_goes_along(
+    sql_database: Database, tree: Connection
+) -> None:
     run = Run.begin(sql_database.connect(), p_policies=[BOARDS])
     run.open("boards")
     holder = sql_database.connect()
@@ -139,7 +145,9 @@ def test_a_grandchild_inserted_before_its_parent_is_locked_goes_along(sql_databa
     assert archived_names(tree) == ["just in time", "note 1", "note 2", "reply 1"]
 
 
-def test_an_update_of_a_child_before_its_lock_is_in_the_archive(sql_database: Database, db: Connection) -> None:
+def test_an_update_of_a_child_before_its_lock_is_in_the_archive(
+    sql_database: Database, db: Connection
+) -> None:
     session = add_session(db)
     child = add_participant(db, session, "before")
     run, writer = open_run(sql_database), sql_database.connect()
@@ -153,7 +161,9 @@ def test_an_update_of_a_child_before_its_lock_is_in_the_archive(sql_database: Da
     assert archived_names(db) == ["after"]
 
 
-def test_a_child_that_moves_to_another_session_meanwhile_is_not_taken(sql_database: Database, db: Connection) -> None:
+def test_a_child_that_moves_to_another_session_meanwhile_is_not_taken(
+    sql_database: Database, db: Connection
+) -> None:
     stale, fresh = add_session(db), add_session(db, idle="1 minute")
     child = add_participant(db, stale, "mover")
     run, writer = open_run(sql_database), sql_database.connect()
@@ -217,7 +227,9 @@ def test_a_hold_set_before_the_batch_saves_the_session(sql_database: Database, d
     assert scalar(db, "select count(*) from lull.sessions") == 1
 
 
-def test_a_hold_that_comes_after_the_batch_has_the_row_changes_nothing(sql_database: Database, db: Connection) -> None:
+def test_a_hold_that_comes_after_the_batch_has_the_row_changes_nothing(
+    sql_database: Database, db: Connection
+) -> None:
     session = add_session(db)
     child = add_participant(db, session)
     run, holder, operator = open_run(sql_database), sql_database.connect(), sql_database.connect()
@@ -233,7 +245,9 @@ def test_a_hold_that_comes_after_the_batch_has_the_row_changes_nothing(sql_datab
     assert scalar(db, "select count(*) from lull.archive") == 1
 
 
-def test_a_run_that_lost_its_lease_in_mid_batch_commits_nothing(sql_database: Database, db: Connection) -> None:
+def test_a_run_that_lost_its_lease_in_mid_batch_commits_nothing(
+    sql_database: Database, db: Connection
+) -> None:
     session = add_session(db)
     child = add_participant(db, session)
     old, holder = open_run(sql_database), sql_database.connect()
@@ -249,7 +263,9 @@ def test_a_run_that_lost_its_lease_in_mid_batch_commits_nothing(sql_database: Da
     assert (refused.value.sqlstate, refused.value.diag.message_detail) == ("PT409", "lease-lost")
     new.drain(DRAFTS)
     assert line(new.finish(), DRAFTS)["did"] == 1
-    counts = db.execute("select status, did from lull.cleanup_runs join lull.cleanup_run_policies on run_id = id").fetchall()
+    counts = db.execute(
+        "select status, did from lull.cleanup_runs join lull.cleanup_run_policies on run_id = id"
+    ).fetchall()
     assert sorted((row["status"], row["did"]) for row in counts) == [("abandoned", 0), ("completed", 1)]
 
 
