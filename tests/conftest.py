@@ -82,7 +82,7 @@ def sql(stack: LocalSupabase, shared_connection: psycopg.Connection[DictRow]) ->
 
 @pytest.fixture
 def connect(database_url: str) -> Iterator[Callable[..., psycopg.Connection[DictRow]]]:
-    """A factory of further connections to the stack's database, closed after the test; autocommit unless told."""
+    """A factory of further connections to that database; autocommit unless told, closed after the test."""
     opened: list[psycopg.Connection[DictRow]] = []
 
     def new(*, autocommit: bool = True) -> psycopg.Connection[DictRow]:

@@ -1,4 +1,4 @@
-"""An ordinary httpx client whose requests are answered by an ASGI application in this process, from any thread."""
+"""An ordinary httpx client whose requests an ASGI application in this process answers, from any thread."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ class _Bridge(httpx.BaseTransport):
 
 @contextmanager
 def client_of(app: Any) -> Iterator[httpx.Client]:
-    """Give a client of the application; an exception that escapes it is answered with 500, as in production."""
+    """Give a client of the application; an exception that escapes it becomes a 500, as in production."""
     with (
         start_blocking_portal() as portal,
         httpx.Client(transport=_Bridge(app, portal), base_url="http://lull.test", timeout=60) as client,

@@ -1,4 +1,4 @@
-"""The Postgres versions that the SQL runs on: 18 (embedded) and 15 (Debian's), each with a fresh database per test."""
+"""Postgres 18 (embedded) and 15 (Debian's), each with a fresh, migrated database for every test."""
 
 import itertools
 from collections.abc import Iterator

@@ -11,6 +11,8 @@ CANDIDATES = range(20_000, 32_000)
 
 def is_free(port: int, host: str = HOST) -> bool:
     """Say whether a server could listen on the port now."""
+    if answers(port, host):  # binding alone would not notice a server on all addresses (Mac)
+        return False
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -18,6 +20,13 @@ def is_free(port: int, host: str = HOST) -> bool:
         except OSError:
             return False
     return True
+
+
+def answers(port: int, host: str = HOST) -> bool:
+    """Say whether a server listens on the port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as caller:
+        caller.settimeout(1)
+        return caller.connect_ex((host, port)) == 0
 
 
 def find_free() -> int:

@@ -15,7 +15,7 @@ from psycopg import sql
 from infra.local import ports
 from infra.local.environment import for_children, write_private
 from infra.local.errors import StackError
-from infra.local.privileges import run_as, server_owner
+from infra.local.privileges import NO_WAY, run_as, server_owner
 from infra.local.processes import Child
 
 ROLES = Path(__file__).with_name("roles.sql")
@@ -142,7 +142,9 @@ class LocalPostgres:
         finally:
             password_file.unlink()
         if made.returncode != 0:
-            raise StackError(f"initdb could not create {self._data}:\n{made.stdout}{made.stderr}")
+            said = f"{made.stdout}{made.stderr}"
+            hint = "" if owner is None else "\n" + NO_WAY.format(why="it cannot be run as another user here")
+            raise StackError(f"initdb could not create {self._data}:\n{said}{hint}")
         draft.rename(self._data)
 
     def _refuse_another_version(self) -> None:

@@ -12,6 +12,8 @@ from infra.local.errors import StackError
 # An ambient capability that passes file permission checks, so that binaries and data are reached inside
 # folders that only root may enter (a checkout in /root or in `mktemp -d`). Containers have it by default.
 CAPABILITY = "+dac_override"
+# Postgres looks for its own binary with access(2), which ignores an ordinary user's capabilities unless told.
+ACCESS = "+no_setuid_fixup"
 NO_WAY = (
     "Postgres refuses to run as root, and {why}.\n"
     "Run this as an ordinary user (for example: `useradd -m lull && su - lull`, in a checkout of its own)."
@@ -46,15 +48,17 @@ def run_as(uid: int | None, command: list[str], *, parent_death: signal.Signals)
         raise StackError(
             NO_WAY.format(why="`setpriv` (Linux, package util-linux) is not here to run it as another user")
         )
-    identity = [f"--reuid={uid}", f"--regid={_group(uid)}", "--clear-groups"]
     # The change of user clears the parent-death signal that launch.py asked for, so setpriv asks again.
-    rights = [
+    options = [
+        f"--reuid={uid}",
+        f"--regid={_group(uid)}",
+        "--clear-groups",
         f"--inh-caps={CAPABILITY}",
         f"--ambient-caps={CAPABILITY}",
-        "--pdeathsig",
-        parent_death.name[3:],
+        f"--securebits={ACCESS}",
+        f"--pdeathsig={parent_death.name[3:]}",
     ]
-    return ["setpriv", *identity, *rights, *command]
+    return ["setpriv", *options, *command]
 
 
 def _group(uid: int) -> int:

@@ -177,7 +177,7 @@ def lock(home: Path) -> IO[str]:
 def start_api(
     environment: Mapping[str, str], port: int, *, environ: Mapping[str, str], log: Path | None
 ) -> Child:
-    """Start the API under uvicorn and wait until it answers; without a `log` it writes to the terminal.
+    """Start the API under uvicorn and wait until it listens; without a `log` it writes to the terminal.
 
     `environment` holds the settings of the Supabase to use; what else `environ` has is passed on.
     """
@@ -190,18 +190,8 @@ def start_api(
         "the API", [*server, *quiet], environ=settings, cwd=ROOT, log=log, stop_signal=signal.SIGTERM
     )
     try:
-        with httpx.Client(trust_env=False, timeout=5) as client:
-            child.wait_ready(lambda: responds(client, f"http://{ports.HOST}:{port}/api/health"))
+        child.wait_ready(lambda: ports.answers(port))
     except BaseException:
         child.stop()
         raise
     return child
-
-
-def responds(client: httpx.Client, url: str) -> bool:
-    """Say whether anybody answers at the URL, whatever the answer is."""
-    try:
-        client.get(url)
-    except httpx.TransportError:
-        return False
-    return True

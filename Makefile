@@ -1,0 +1,39 @@
+# Everything here sets itself up: `.venv` from any Python >= 3.11, once; a second call downloads nothing.
+
+PYTHON := .venv/bin/python
+RUN := requirements.txt infra/requirements.txt
+SETUP := @sh infra/bootstrap.sh
+
+.PHONY: help demo dev test lint migrate postgres15 clean
+.NOTPARALLEL:
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
+
+demo: ## show a cleanup on 2,000 sessions of a local Supabase: dry run, run, what was kept
+	$(SETUP) $(RUN)
+	@$(PYTHON) -m infra demo $(ARGS)
+
+dev: ## run a local Supabase and the API until Ctrl-C (PORT=3000, LULL_HOME=.local)
+	$(SETUP) $(RUN)
+	@$(PYTHON) -m infra dev $(ARGS)
+
+test: lint postgres15 ## run every check and test, on Postgres 15 and 18
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: ## run ruff, mypy and import-linter
+	$(SETUP) $(RUN) tests/requirements.txt
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy --strict --explicit-package-bases api infra tests
+	@.venv/bin/lint-imports
+
+migrate: ## bring the database at DATABASE_URL up to date (ARGS=--print writes SQL to paste)
+	$(SETUP) $(RUN)
+	@$(PYTHON) -m infra migrate $(ARGS)
+
+postgres15:
+	@sh tests/postgres15.sh
+
+clean: ## remove .venv, the data in .local, and caches
+	@rm -rf .venv .local .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
