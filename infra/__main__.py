@@ -17,7 +17,7 @@ def dev(argv: list[str]) -> int:
 
 
 def demo(argv: list[str]) -> int:
-    from infra import demo as module
+    from infra.demo import story as module
 
     return module.main(argv)
 

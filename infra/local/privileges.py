@@ -33,6 +33,7 @@ def server_owner(data: Path) -> int | None:
         if me == 0 and owner != 0:
             return owner
     if me != 0:
+        _require_name(me)
         return None
     try:
         return pwd.getpwnam("nobody").pw_uid
@@ -66,6 +67,14 @@ def _group(uid: int) -> int:
         return pwd.getpwuid(uid).pw_gid
     except KeyError:
         return uid
+
+
+def _require_name(uid: int) -> None:
+    """Refuse a user id without a name: initdb would."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        raise StackError(f"user id {uid} has no name in /etc/passwd, and Postgres needs one: add it.") from None
 
 
 def _user_name(uid: int) -> str:

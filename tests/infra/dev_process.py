@@ -19,18 +19,23 @@ class DevProcess:
     """One `infra dev`; every process it starts inherits a mark in its environment."""
 
     def __init__(
-        self, home: Path, *, port: int | None = None, prefix: Sequence[str] = (), **settings: str
+        self,
+        home: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        port: int | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.home = home
         self.port = port or ports.find_free()
         self.output_file = home.with_name(f"{home.name}.output")
         self._mark = str(uuid.uuid4())
-        environ = {**os.environ, "LULL_HOME": str(home), "PORT": str(self.port), MARK: self._mark, **settings}
+        own = {"LULL_HOME": str(home), "PORT": str(self.port), MARK: self._mark}
         with self.output_file.open("wb") as output:
             self._process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "infra", "dev"],
                 cwd=ROOT,
-                env=environ,
+                env={**os.environ, **own, **(settings or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -141,14 +141,14 @@ def test_after_a_kill_nothing_is_left_and_the_next_start_works(tmp_path: Path) -
 
 def test_settings_of_the_environment_win(tmp_path: Path) -> None:
     given = {"CRON_SECRET": "a secret, given from outside", "SUPABASE_JWT_SECRET": "x" * 40}
-    with DevProcess(tmp_path / "home", SESSION_CLEANUP_THRESHOLD_HOURS="48", **given) as dev:
+    with DevProcess(tmp_path / "home", {"SESSION_CLEANUP_THRESHOLD_HOURS": "48", **given}) as dev:
         settings = dev.wait_ready()
         assert {name: settings[name] for name in given} == given
         assert dry_run(settings).json()["thresholdHours"] == 48
 
 
 def test_a_bad_setting_is_named(tmp_path: Path) -> None:
-    with DevProcess(tmp_path / "home", SESSION_CLEANUP_THRESHOLD_HOURS="-1") as dev:
+    with DevProcess(tmp_path / "home", {"SESSION_CLEANUP_THRESHOLD_HOURS": "-1"}) as dev:
         assert dev.exit_code() == 1
     assert "SESSION_CLEANUP_THRESHOLD_HOURS" in dev.output
     assert "Traceback" not in dev.output
@@ -158,7 +158,7 @@ def test_with_a_project_given_only_the_api_is_started(tmp_path: Path) -> None:
     with DevProcess(tmp_path / "local") as local:
         project = local.wait_ready()
         given = {name: project[name] for name in ("SUPABASE_URL", "SUPABASE_SECRET_KEY")}
-        with DevProcess(tmp_path / "hosted", **given) as hosted:
+        with DevProcess(tmp_path / "hosted", given) as hosted:
             settings = hosted.wait_ready()
             assert dry_run(settings).status_code == 200
             assert settings["SUPABASE_URL"] == project["SUPABASE_URL"]
@@ -166,7 +166,7 @@ def test_with_a_project_given_only_the_api_is_started(tmp_path: Path) -> None:
 
 
 def test_a_project_without_its_key_is_refused(tmp_path: Path) -> None:
-    with DevProcess(tmp_path / "home", SUPABASE_URL="http://127.0.0.1:1") as dev:
+    with DevProcess(tmp_path / "home", {"SUPABASE_URL": "http://127.0.0.1:1"}) as dev:
         assert dev.exit_code() == 1
     assert "SUPABASE_SECRET_KEY" in dev.output
 
@@ -184,7 +184,7 @@ def test_it_runs_as_an_ordinary_user_too(tmp_path: Path) -> None:
         "--securebits=+no_setuid_fixup",
     ]
     user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *into_any_folder]
-    with DevProcess(home, prefix=user, PYTHONDONTWRITEBYTECODE="1") as dev:
+    with DevProcess(home, {"PYTHONDONTWRITEBYTECODE": "1"}, prefix=user) as dev:
         assert dry_run(dev.wait_ready()).status_code == 200
         assert (home / "postgres").stat().st_uid == 65534
     assert dev.left_behind() == []

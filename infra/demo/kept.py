@@ -1,0 +1,47 @@
+"""What a cleanup must leave alone: why each session stays, and its rows to the letter."""
+
+from collections.abc import Mapping
+
+from infra.demo.sessions import Connection
+
+# Written out again, apart from the policies' SQL, so that the demo checks the one against the other.
+_WHY = """
+  case
+    when hold then 'on hold (by an operator)'
+    when status = 'paused' then 'paused'
+    when status = 'ended' then 'ended (kept as history)'
+    when kind = 'chat' and status = 'active' then 'active chat (has a message; never cleaned)'
+    when kind = 'chat' and now() - last_activity_at < interval '24 h' then 'fresh draft (used in the last 24 h)'
+    when kind = 'game' and now() - last_activity_at < interval '30 min' then 'fresh game (used in the last 30 min)'
+    when kind = 'room' and now() - last_activity_at < interval '1 h' then 'fresh room (used in the last hour)'
+    else 'stale'
+  end
+"""
+
+
+def counts(database: Connection) -> Mapping[str, int]:
+    """Count the sessions that are there, by why they stay; what should have gone is `stale`."""
+    rows = database.execute(f"select {_WHY} as why, count(*) from lull.sessions group by 1 order by 2 desc")
+    return {str(why): int(count) for why, count in rows}
+
+
+def rows(database: Connection) -> set[str]:
+    """Return every session that must stay as text, with its participants and files."""
+    found = database.execute(
+        f"""with kept as (select * from lull.sessions where {_WHY} <> 'stale')
+        select kept::text from kept
+        union all select p::text from lull.session_participants p join kept on kept.id = p.session_id
+        union all select f::text from lull.session_files f join kept on kept.id = f.session_id"""
+    )
+    return {str(row[0]) for row in found}
+
+
+def bytes_due(database: Connection) -> int:
+    """Count the files of archived drafts whose restore window has closed."""
+    row = database.execute(
+        """select count(*)
+        from lull.archive a, jsonb_array_elements(a.children) c, jsonb_array_elements(c -> 'rows') f
+        where c ->> 'table' = 'lull.session_files' and a.purge_after < now()"""
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
