@@ -10,10 +10,12 @@ _WHY = """
     when hold then 'on hold (by an operator)'
     when status = 'paused' then 'paused'
     when status = 'ended' then 'ended (kept as history)'
-    when kind = 'chat' and status = 'active' then 'active chat (has a message; never cleaned)'
-    when kind = 'chat' and now() - last_activity_at < interval '24 h' then 'fresh draft (used in the last 24 h)'
-    when kind = 'game' and now() - last_activity_at < interval '30 min' then 'fresh game (used in the last 30 min)'
-    when kind = 'room' and now() - last_activity_at < interval '1 h' then 'fresh room (used in the last hour)'
+    when kind = 'chat' and status = 'active' then 'active chat (has a message)'
+    when kind = 'chat' and last_activity_at > now() - interval '24 h'
+      then 'fresh draft (used in the last 24 h)'
+    when kind = 'game' and last_activity_at > now() - interval '30 min'
+      then 'fresh game (used in the last 30 min)'
+    when kind = 'room' and last_activity_at > now() - interval '1 h' then 'fresh room (used in the last hour)'
     else 'stale'
   end
 """
@@ -21,8 +23,8 @@ _WHY = """
 
 def counts(database: Connection) -> Mapping[str, int]:
     """Count the sessions that are there, by why they stay; what should have gone is `stale`."""
-    rows = database.execute(f"select {_WHY} as why, count(*) from lull.sessions group by 1 order by 2 desc")
-    return {str(why): int(count) for why, count in rows}
+    query = f"select {_WHY} as why, count(*) from lull.sessions group by 1 order by 2 desc"  # noqa: S608
+    return {str(why): int(count) for why, count in database.execute(query)}
 
 
 def rows(database: Connection) -> set[str]:
@@ -31,17 +33,16 @@ def rows(database: Connection) -> set[str]:
         f"""with kept as (select * from lull.sessions where {_WHY} <> 'stale')
         select kept::text from kept
         union all select p::text from lull.session_participants p join kept on kept.id = p.session_id
-        union all select f::text from lull.session_files f join kept on kept.id = f.session_id"""
+        union all select f::text from lull.session_files f join kept on kept.id = f.session_id"""  # noqa: S608
     )
     return {str(row[0]) for row in found}
 
 
 def bytes_due(database: Connection) -> int:
     """Count the files of archived drafts whose restore window has closed."""
-    row = database.execute(
+    ((count,),) = database.execute(
         """select count(*)
         from lull.archive a, jsonb_array_elements(a.children) c, jsonb_array_elements(c -> 'rows') f
         where c ->> 'table' = 'lull.session_files' and a.purge_after < now()"""
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
+    )
+    return int(count)

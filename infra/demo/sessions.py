@@ -1,4 +1,4 @@
-"""About 2,000 sessions as a team would have them one night: every kind, status and age, with participants and files."""
+"""About 2,000 sessions as a team has them: every kind, status and age, with participants and files."""
 
 import random
 from collections import Counter
@@ -15,7 +15,7 @@ Connection = psycopg.Connection[Any]
 BUCKET = "session-files"
 _NAMES = ("Ada", "Grace", "Linus", "Radia", "Alan", "Barbara", "Edsger", "Hedy", "Ken", "Margaret")
 _TITLES = {
-    "chat": ("Holiday plans", "Tax question", "Bug in the importer", "Dinner for six", "Summarise this PDF"),
+    "chat": ("Holiday plans", "Tax question", "Bug in the importer", "Dinner for six"),
     "room": ("Evening reading", "Design review", "Book club", "Pair programming", "Standup"),
     "game": ("Lost Mine", "Two-player words", "Castle siege", "Quiz night", "Heist"),
 }
@@ -39,7 +39,7 @@ GROUPS = (
     Group(135, "game", "active", (31 * _MINUTE, 3 * _DAY), None),
     Group(90, "room", "active", (61 * _MINUTE, 2 * _DAY), None),
     Group(330, "chat", "draft", (timedelta(0), 23 * _HOUR), "fresh draft (used in the last 24 h)"),
-    Group(560, "chat", "active", (timedelta(0), 200 * _DAY), "active chat (has a message; never cleaned)"),
+    Group(560, "chat", "active", (timedelta(0), 200 * _DAY), "active chat (has a message)"),
     Group(70, "game", "active", (timedelta(0), 28 * _MINUTE), "fresh game (used in the last 30 min)"),
     Group(60, "room", "active", (timedelta(0), 55 * _MINUTE), "fresh room (used in the last hour)"),
     Group(45, "chat", "paused", (2 * _DAY, 90 * _DAY), "paused"),
@@ -50,7 +50,7 @@ GROUPS = (
     Group(25, "chat", "draft", (2 * _DAY, 60 * _DAY), "on hold (by an operator)", hold=True),
     Group(15, "room", "active", (2 * _DAY, 60 * _DAY), "on hold (by an operator)", hold=True),
 )
-# What a run of eight days ago archived: its restore window has closed, so tonight it is purged with its bytes.
+# What a run archived eight days ago: its restore window has closed, so it is purged with its bytes.
 LAST_WEEK = Group(60, "chat", "draft", (25 * _HOUR, 5 * _DAY), None)
 USER_SESSIONS = {"stale": 150, "fresh": 80}
 
@@ -94,14 +94,15 @@ def load_user_sessions(connection: Connection) -> None:
         """insert into lull.user_sessions (namespace, user_id, data, updated_at)
         select 'assistant', what || ' user ' || n, jsonb_build_object('model', 'small'),
           now() - case what when 'stale' then interval '30 hours' else interval '1 hour' end
-        from (values ('stale', %(stale)s), ('fresh', %(fresh)s)) v (what, many), generate_series(1, many) n""",
+        from (values ('stale', %(stale)s), ('fresh', %(fresh)s)) v (what, many),
+          generate_series(1, many) n""",
         USER_SESSIONS,
     )
 
 
 def _insert(connection: Connection, group: Group, idle: timedelta, chance: random.Random) -> str:
     had_message = group.status != "draft" and group.kind == "chat"
-    row = connection.execute(
+    ((found,),) = connection.execute(
         """insert into lull.sessions (kind, status, title, mode, hold, owner_id, created_at, last_activity_at,
           first_message_at, paused_at, ended_at, end_reason)
         values (%(kind)s, %(status)s, %(title)s, %(mode)s, %(hold)s, gen_random_uuid(),
@@ -120,19 +121,17 @@ def _insert(connection: Connection, group: Group, idle: timedelta, chance: rando
             "idle": idle,
             "message": had_message,
         },
-    ).fetchone()
-    assert row is not None
-    return str(row[0])
+    )
+    return str(found)
 
 
 def _attach(connection: Connection, storage: httpx.Client, session: str, chance: random.Random) -> None:
     content = b"%PDF-1.7 demo " + bytes(str(chance.random()), "ascii")
-    row = connection.execute(
+    ((found,),) = connection.execute(
         """insert into lull.session_files (id, session_id, bucket, path, size, state, uploaded_at)
         select i, %s, %s, 'sessions/' || %s || '/' || i || '/notes.pdf', %s, 'uploaded', now()
         from gen_random_uuid() i
         returning path""",
         [session, BUCKET, session, len(content)],
-    ).fetchone()
-    assert row is not None
-    storage.post(f"/object/{BUCKET}/{row[0]}", content=content).raise_for_status()
+    )
+    storage.post(f"/object/{BUCKET}/{found}", content=content).raise_for_status()

@@ -1,4 +1,4 @@
-"""Show a cleanup on a local Supabase of its own: a dry run, the run, a second dry run, and what was kept and why."""
+"""Show a cleanup on a local Supabase of its own: dry run, run, dry run again, what was kept and why."""
 
 from __future__ import annotations
 
@@ -106,9 +106,7 @@ def _tell(supabase: LocalSupabase, url: str) -> int:
         say("One night's cleanup, policy by policy:\n")
         say(_table(dry, run))
         say(f"\n{run['files']['removed']} files of drafts archived last week were removed from Storage.")
-        say(
-            "Tonight's rows are archived: until their restore window closes, each comes back with all it had.\n"
-        )
+        say("Tonight's rows are archived: for as long as the last column says, each can come back whole.\n")
         say("What was kept, and why:\n")
         say(_kept_table(kept.counts(database)))
         return _verdict(dry, run, again, database, before, bytes_due)
