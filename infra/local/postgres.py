@@ -63,7 +63,11 @@ class LocalPostgres:
         self._environ = for_children(os.environ) | {"LC_ALL": "C"}
 
     def __enter__(self) -> "LocalPostgres":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -74,7 +74,9 @@ def _require_name(uid: int) -> None:
     try:
         pwd.getpwuid(uid)
     except KeyError:
-        raise StackError(f"user id {uid} has no name in /etc/passwd, and Postgres needs one: add it.") from None
+        raise StackError(
+            f"user id {uid} has no name in /etc/passwd, and Postgres needs one: add it."
+        ) from None
 
 
 def _user_name(uid: int) -> str:
