@@ -55,6 +55,6 @@ if [ -n "${missing:-}" ]; then
     say "installing$missing …"
     flags=$(for file in $missing; do printf ' -r %s' "$file"; done)
     # shellcheck disable=SC2086 # a list of words
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input $flags >&2
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input $flags >&2
     for file in $missing; do cp "$file" ".venv/installed-$(echo "$file" | tr / -)"; done
 fi
