@@ -423,6 +423,7 @@ set datestyle = 'ISO'
 set intervalstyle = 'postgres'
 set extra_float_digits = '1'
 set bytea_output = 'hex'
+set lc_monetary = 'C'
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off

@@ -40,7 +40,7 @@ as $$
   from (
     select format('t.%I = %L::%s', e.key, e.value, s.type) as condition
     from jsonb_each_text(p_policy.equals) e
-    join lull.stored_columns(p_policy.target::regclass) s on s.name = e.key
+    join lull.table_columns(p_policy.target::regclass) s on s.name = e.key
     union all
     select format('t.%I is null', n) from unnest(p_policy.nulls) n
     union all
@@ -71,7 +71,7 @@ as $$
     select format('t.%I, ', p_policy.clock) || string_agg(format('t.%I', c.name), ', ' order by c.n) as columns,
       string_agg(format('%L::%s', p_key[c.n], s.type), ', ' order by c.n) as cursor
     from unnest(g.key_columns) with ordinality c (name, n)
-    join lull.stored_columns(g.name::regclass) s on s.name = c.name
+    join lull.table_columns(g.name::regclass) s on s.name = c.name
   ) k
   where g.name = p_policy.target;
 $$;
@@ -113,7 +113,7 @@ begin
   elsif p_policy.age is null or p_policy.age < interval '0' then
     return 'its age is negative or missing';
   end if;
-  select type into v_type from lull.stored_columns(v_table) where name = p_policy.clock;
+  select type into v_type from lull.table_columns(v_table) where name = p_policy.clock;
   if v_type is null then
     return format('its clock column %I does not exist in %s', p_policy.clock, p_policy.target);
   elsif v_type not like 'timestamp%with time zone' then
@@ -121,7 +121,7 @@ begin
   end if;
   select string_agg(c.name, ', ') into v_missing
   from (select jsonb_object_keys(p_policy.equals) union select unnest(p_policy.nulls)) c (name)
-  where not exists (select 1 from lull.stored_columns(v_table) s where s.name = c.name);
+  where not exists (select 1 from lull.table_columns(v_table) s where s.name = c.name);
   if v_missing is not null then
     return format('unknown column %s in %s', v_missing, p_policy.target);
   end if;
@@ -270,7 +270,7 @@ as $$
     union all
     select format('its clock %s is not a timestamptz column', coalesce(p_clock, '(none given)'))
     where not exists (
-      select 1 from lull.stored_columns(p_table)
+      select 1 from lull.table_columns(p_table)
       where name = p_clock and type like 'timestamp%with time zone')
     union all
     select format('its hold column %s is not a not-null boolean', p_hold)
@@ -304,7 +304,7 @@ as $$
         and i.indnkeyatts >= cardinality(e.child_columns) and i.indexprs is null)
     union all
     select format('column %s of %s is json; make it jsonb', s.name, l.tab)
-    from level l, lull.stored_columns(l.tab) s where s.type in ('json', 'json[]')
+    from level l, lull.table_columns(l.tab) s where s.type in ('json', 'json[]')
     union all
     select format('%s may not select, insert, update and delete in %s', current_user, l.tab)
     from level l

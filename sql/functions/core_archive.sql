@@ -6,19 +6,21 @@
 --
 -- A *cascade* is every row that a foreign key ON DELETE CASCADE would take along, at any depth.
 
--- The columns of a table that a document holds: all but dropped and generated ones, in table order.
-create or replace function lull.stored_columns(p_table regclass)
-returns table (name text, type text)
+-- The columns of a table, in table order. The type is without its length: a cast to varchar(3) would cut a value that
+-- is too long, where an insert refuses it.
+create or replace function lull.table_columns(p_table regclass)
+returns table (name text, type text, is_generated boolean, keeps_blanks boolean)
 language sql
 stable
 set search_path = ''
 as $$
-  select a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
+  select a.attname::text, pg_catalog.format_type(a.atttypid, -1), a.attgenerated <> '',
+    a.atttypmod = -1 and t.typoutput = 'pg_catalog.bpcharout'::regproc
   from pg_catalog.pg_attribute a
+  join pg_catalog.pg_type t on t.oid = a.atttypid
   where a.attrelid = p_table
     and a.attnum > 0
     and not a.attisdropped
-    and a.attgenerated = ''
   order by a.attnum;
 $$;
 
@@ -32,8 +34,11 @@ as $$
   select format(
     'jsonb_object(array[%s]::text[], array[%s]::text[])',
     string_agg(format('%L', c.name), ', '),
-    string_agg(format('%I.%I::text', p_alias, c.name), ', '))
-  from lull.stored_columns(p_table) c
+    string_agg(format(
+      -- A cast to text takes away the blanks at the end of a bpchar without a length.
+      case when c.keeps_blanks then 'pg_catalog.textin(pg_catalog.bpcharout(%I.%I))' else '%I.%I::text' end,
+      p_alias, c.name), ', '))
+  from lull.table_columns(p_table) c
   where p_columns is null or c.name = any (p_columns);
 $$;
 
@@ -41,7 +46,7 @@ $$;
 -- by more than one way (several foreign keys, or a table that refers to itself), so it must be counted once.
 create or replace function lull.cascade_edges(p_table regclass)
 returns table (
-  parent regclass, child regclass, parent_columns text[], child_columns text[], column_types text[], shared boolean)
+  parent regclass, child regclass, parent_columns text[], child_columns text[], key_types text[], shared boolean)
 language sql
 stable
 set search_path = ''
@@ -55,17 +60,17 @@ as $$
     union
     select e.* from edge e join reached r on e.confrelid = r.conrelid
   )
-  select r.confrelid::regclass, r.conrelid::regclass, p.names, c.names, c.types,
+  select r.confrelid::regclass, r.conrelid::regclass, p.names, c.names, p.types,
     r.conrelid = p_table or count(*) over (partition by r.conrelid) > 1
   from reached r
   cross join lateral (
-    select array_agg(a.attname::text order by k.ord) as names
+    select array_agg(a.attname::text order by k.ord) as names,
+      array_agg(pg_catalog.format_type(a.atttypid, -1) order by k.ord) as types
     from unnest(r.confkey) with ordinality k (attnum, ord)
     join pg_catalog.pg_attribute a on a.attrelid = r.confrelid and a.attnum = k.attnum
   ) p
   cross join lateral (
-    select array_agg(a.attname::text order by k.ord) as names,
-      array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) order by k.ord) as types
+    select array_agg(a.attname::text order by k.ord) as names
     from unnest(r.conkey) with ordinality k (attnum, ord)
     join pg_catalog.pg_attribute a on a.attrelid = r.conrelid and a.attnum = k.attnum
   ) c
@@ -135,7 +140,7 @@ begin
     n_table := '{}'; n_root := '{}'; n_row := '{}';
     for v_edge in
       select * from jsonb_to_recordset(v_edges) as e (
-        parent regclass, child regclass, parent_columns text[], child_columns text[], column_types text[], shared boolean)
+        parent regclass, child regclass, parent_columns text[], child_columns text[], key_types text[], shared boolean)
     loop
       select array_agg(u.root order by u.n), array_agg(u.doc order by u.n)
       into v_parent_root, v_parent_row
@@ -143,7 +148,7 @@ begin
       where u.tab = v_edge.parent::text;
       continue when v_parent_row is null;
 
-      execute lull.cascade_query(v_edge.child, v_edge.parent_columns, v_edge.child_columns, v_edge.column_types,
+      execute lull.cascade_query(v_edge.child, v_edge.parent_columns, v_edge.child_columns, v_edge.key_types,
         case when p_documents = 'needed' then lull.needed_columns(v_edge.child, v_edges) end, p_lock)
       into v_root, v_row, v_place
       using v_parent_root, v_parent_row, case when v_edge.shared then v_seen else '{}' end;
@@ -329,8 +334,8 @@ declare
 begin
   select string_agg(format('%I', c.name), ', '), string_agg(format('(d ->> %L)::%s', c.name, c.type), ', ')
   into v_columns, v_values
-  from lull.stored_columns(p_table) c
-  where (p_rows -> 0) ? c.name;
+  from lull.table_columns(p_table) c
+  where (p_rows -> 0) ? c.name and not c.is_generated;
   execute format(
     'insert into %s (%s) overriding system value select %s from jsonb_array_elements($1) d on conflict do nothing',
     p_table, v_columns, v_values)
@@ -350,7 +355,9 @@ language plpgsql
 set search_path = ''
 set datestyle = 'ISO'
 set intervalstyle = 'postgres'
-set extra_float_digits = '1'
+set lc_monetary = 'C'
+set xmloption = 'content'
+set array_nulls = on
 as $$
 declare
   v_archived lull.archive;

@@ -5,6 +5,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tests.sql.team_tables import create_table
+
 Connection = psycopg.Connection[Any]
 
 # Types that no column of a team's table can hold, and json, which lull.adopt() refuses.
@@ -20,7 +22,13 @@ NOT_FOR_COLUMNS = {
 }
 
 _DATES = ["0044-03-15 BC", "2024-02-29", "infinity", "-infinity", "5874897-12-31"]
-_MOMENTS = ["0044-03-15 12:00:00 BC", "2026-11-20 01:02:03.000001", "infinity", "-infinity", "1883-11-18 12:03:58"]
+_MOMENTS = [
+    "0044-03-15 12:00:00 BC",
+    "2026-11-20 01:02:03.000001",
+    "infinity",
+    "-infinity",
+    "1883-11-18 12:03:58",
+]
 _REALS = ["-0", "NaN", "Infinity", "-Infinity", "1e-37", "0.1", "3.4028235e38"]
 _PECULIAR = "üñí\n\tçødé \\ back 'single' \"double\" {},()[] NULL 🦉 "
 
@@ -51,7 +59,13 @@ SAMPLES: dict[str, list[str]] = {
     "int8": ["-9223372036854775808", "9223372036854775807"],
     "int8multirange": ["{(,1),[3,4)}"],
     "int8range": ["[1,9223372036854775807)"],
-    "interval": ["1 mon -30 days +23:59:59.999999", "-1 year -2 days -3 hours", "00:00", "178000000 years", "3 days"],
+    "interval": [
+        "1 mon -30 days +23:59:59.999999",
+        "-1 year -2 days -3 hours",
+        "00:00",
+        "178000000 years",
+        "3 days",
+    ],
     "interval day to second(2)": ["-4 days -00:00:00.25", "4 days 00:00:00.25"],
     "jsonb": ["null", '"null"', "{}", '{"a": [1.00, null, "\\u00e9\\n"], "": 1e40}', "[]", "-0.0"],
     "jsonpath": ['$."a"[*]?(@ > 1)', "strict $"],
@@ -61,7 +75,16 @@ SAMPLES: dict[str, list[str]] = {
     "macaddr8": ["08:00:2b:01:02:03:04:05"],
     "money": ["-92233720368547758.08", "1234.56", "0"],
     "name": ["a name", 'Weird "name"'],
-    "numeric": ["NaN", "Infinity", "-Infinity", "1.500", "0.000", "1e1000", "-0." + "0" * 300 + "1", "9" * 400],
+    "numeric": [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1.500",
+        "0.000",
+        "1e1000",
+        "-0." + "0" * 300 + "1",
+        "9" * 400,
+    ],
     "numeric(20,5)": ["1.5", "-123456789012345.00001"],
     "nummultirange": ["{[1.50,2.0)}"],
     "numrange": ["[1.10,NaN]", "empty"],
@@ -89,7 +112,11 @@ SAMPLES: dict[str, list[str]] = {
     "time": ["24:00:00", "00:00:00.000001"],
     "timestamp": _MOMENTS,
     "timestamp(2)": ["2026-11-20 01:02:03.25"],
-    "timestamptz": [*(f"{moment}" for moment in _MOMENTS), "2026-10-25 02:30:00+01", "2026-10-25 02:30:00+02"],
+    "timestamptz": [
+        *(f"{moment}" for moment in _MOMENTS),
+        "2026-10-25 02:30:00+01",
+        "2026-10-25 02:30:00+02",
+    ],
     "timetz": ["24:00:00-15:59", "10:00:00.000001+05:45"],
     "tsmultirange": ["{[2024-01-01 00:00:00.5,2024-01-02)}"],
     "tsquery": ["'it''s':*A & !'b c' <2> 'd\\\\'", ""],
@@ -105,7 +132,7 @@ SAMPLES: dict[str, list[str]] = {
     "varchar(5)": ["abc  ", "ünïçø"],
     "xid": ["4294967295"],
     "xid8": ["18446744073709551615"],
-    "xml": ["<a b=\"1\">é&lt;<!-- x --></a>", "text <b/> more"],
+    "xml": ['<a b="1">é&lt;<!-- x --></a>', "text <b/> more"],
 }
 
 
@@ -132,28 +159,25 @@ def samples(connection: Connection) -> dict[str, list[str]]:
 
 
 def create_table_of_every_type(connection: Connection, table: str = "public.everything") -> None:
-    """Create a table with a column of each type and one of its arrays; no row has the same value twice in a column.
+    """Create a table with a column of each type and one of its arrays, named like them.
 
     The first row is null throughout; a later one is null where a type has fewer samples.
     """
     types = samples(connection)
-    columns = ", ".join(f'"{name.replace(chr(34), "")}" {name}, "[{name}]" {name}[]' for name in types)
-    connection.execute(
-        f"create table {table} (id int primary key, touched timestamptz default '2000-01-01', {columns})"  # type: ignore[arg-type]
-    )
-    connection.execute(f"create index on {table} (touched)")  # type: ignore[arg-type]
-    connection.execute(f"insert into {table} (id) values (0)")  # type: ignore[arg-type]
+    columns = [f"{quoted(name + suffix)} {name}{suffix}" for name in types for suffix in ("", "[]")]
+    create_table(connection, table, f"id int primary key, {', '.join(columns)}")
+    connection.execute(f"insert into {table} (id) values (0)")
     for number in range(max(map(len, types.values()))):
-        values: list[Any] = [number + 1]
-        for given in types.values():
-            values += [given[number], [given[number], None]] if number < len(given) else [None, None]
-        names = ["id"] + [n for name in types for n in (name.replace('"', ""), f"[{name}]")]
-        casts = ["%s"] + [f"%s::text{c}::{name}{c}" for name in types for c in ("", "[]")]
+        given = {name: values[number] for name, values in types.items() if number < len(values)}
+        names = [quoted(name + suffix) for name in given for suffix in ("", "[]")]
+        casts = [f"%s::text{suffix}::{name}{suffix}" for name in given for suffix in ("", "[]")]
+        values = [value for sample in given.values() for value in (sample, [sample, None])]
         connection.execute(
-            sql.SQL("insert into {} ({}) values ({})").format(
-                sql.SQL(table),  # type: ignore[arg-type]
-                sql.SQL(", ").join(map(sql.Identifier, names)),
-                sql.SQL(", ".join(casts)),  # type: ignore[arg-type]
-            ),
-            values,
+            f"insert into {table} (id, {', '.join(names)}) values (%s, {', '.join(casts)})",
+            [number + 1, *values],
         )
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier."""
+    return sql.Identifier(name).as_string()
