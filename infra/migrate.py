@@ -34,7 +34,8 @@ begin
     insert into lull.migrations (name, checksum) values ('{name}', '{checksum}');
     raise notice 'applied {name}';
   elsif v_checksum <> '{checksum}' then
-    raise exception 'Migration {name} was edited after it had been applied. Nothing was changed. Restore the file, and put the change into a new migration.';
+    raise exception 'Migration {name} was edited after it had been applied. Nothing was changed. %',
+      'Restore the file, and put the change into a new migration.';
   end if;
 end
 $lull_migration$;

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import psycopg
 import pytest
+from psycopg.types.json import Json
 
 from tests.sql.driver import Connection, Run, add_session, call, line, policies, preview, run_cleanup, scalar
 from tests.sql_servers import Database
@@ -106,7 +110,7 @@ def test_a_run_takes_no_more_than_the_breaker_allowed_even_when_rows_arrive(db: 
         db,
         DRAFTS,
         size=4,
-        each=lambda run: add_drafts(db, 5),
+        each=lambda _: add_drafts(db, 5),
         p_policies=policies(abandoned_drafts={"max_rows": 12}),
     )
     assert (line(report, DRAFTS)["did"], line(report, DRAFTS)["outcome"]) == (12, "stopped")
@@ -184,12 +188,13 @@ def test_nothing_happens_without_the_lease(db: Connection) -> None:
     run = Run.begin(db, DRAFTS)
     run.open(DRAFTS)
     db.execute("update lull.cleanup_runs set lease_until = now() - interval '1 second'")
-    for act in (
-        lambda: run.batch(DRAFTS),
-        lambda: run.open(DRAFTS),
-        lambda: run.skip(DRAFTS, "x"),
+    acts: list[Callable[[], object]] = [
+        partial(run.batch, DRAFTS),
+        partial(run.open, DRAFTS),
+        partial(run.skip, DRAFTS, "x"),
         run.finish,
-    ):
+    ]
+    for act in acts:
         with pytest.raises(psycopg.Error) as refused:
             act()
         assert (refused.value.sqlstate, refused.value.diag.message_detail) == ("PT409", "lease-lost")
@@ -241,7 +246,7 @@ def test_an_invalid_policy_fails_alone(db: Connection) -> None:
 def test_an_unknown_policy_or_a_limit_without_one_is_refused(db: Connection) -> None:
     for arguments in ({"only": "no-such"}, {"p_max_rows": 5}):
         with pytest.raises(psycopg.Error) as refused:
-            Run.begin(db, **arguments)  # type: ignore[arg-type]
+            Run.begin(db, **arguments)
         assert refused.value.sqlstate == "PT422"
     assert scalar(db, "select count(*) from lull.cleanup_runs") == 0
 
@@ -287,7 +292,7 @@ def test_a_removal_is_a_dead_letter_after_ten_attempts(db: Connection) -> None:
         failed = [{"id": removal["id"], "error": "Storage said no"} for removal in removals]
         settled = db.execute(
             "select public.lull_settle_file_removals(%s, '{}', %s::jsonb) as answer",
-            [run.id, psycopg.types.json.Json(failed)],
+            [run.id, Json(failed)],
         ).fetchone()
         assert settled and settled["answer"] == {"removed": 0, "failed": 1, "dead": int(attempt == 10)}
         report = run.finish()

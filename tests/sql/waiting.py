@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any
 
 from tests.sql.driver import Connection, scalar
 
-Result = TypeVar("Result")
-
 
 @contextmanager
-def beside() -> Iterator[Callable[..., Future[Result]]]:
+def beside() -> Iterator[Callable[..., Future[Any]]]:
     """Give a function that starts a call in another thread and returns its future."""
     with ThreadPoolExecutor(8) as pool:
         yield pool.submit
