@@ -722,6 +722,7 @@ $$;
 
 -- Bring back what a run archived (of one policy, when given), oldest archive row first, up to p_limit in one call.
 -- Rows come back as they were, so a row that is still stale goes again with the next run unless it is held or used.
+-- Rows may refer to one another across archive rows, so what could not come back is tried again after the others.
 -- Returns {"restored", "children", "conflicts", "remaining"}.
 create or replace function public.lull_restore_run(p_run uuid, p_policy text default null, p_limit integer default 1000)
 returns jsonb
@@ -733,22 +734,40 @@ as $$
 declare
   v_archived record;
   v_answer jsonb;
+  v_before integer;
   v_restored integer := 0;
   v_children integer := 0;
-  v_conflicts jsonb := '[]';
+  v_conflicts jsonb;
+  v_left jsonb := '[]';
 begin
-  for v_archived in
-    select target, key from lull.archive
-    where run_id = p_run and (p_policy is null or policy = p_policy)
-    order by id
-    limit p_limit
   loop
-    v_answer := lull.restore_archived(v_archived.target, v_archived.key);
-    v_restored := v_restored + coalesce((v_answer ->> 'restored')::boolean, false)::integer;
-    v_children := v_children + coalesce((v_answer ->> 'children')::integer, 0);
-    v_conflicts := v_conflicts || coalesce(v_answer -> 'conflicts', '[]');
+    v_before := v_restored;
+    v_conflicts := '[]';
+    for v_archived in
+      select target, key from lull.archive
+      where run_id = p_run and (p_policy is null or policy = p_policy)
+      order by id
+    loop
+      exit when v_restored >= p_limit;
+      v_answer := lull.restore_archived(v_archived.target, v_archived.key);
+      if (v_answer ->> 'restored')::boolean then
+        v_restored := v_restored + 1;
+        v_children := v_children + (v_answer ->> 'children')::integer;
+        v_left := v_left || (v_answer -> 'conflicts');
+      else
+        v_conflicts := v_conflicts || coalesce(v_answer -> 'conflicts', '[]');
+      end if;
+    end loop;
+    exit when v_conflicts = '[]' or v_restored in (v_before, p_limit);
   end loop;
-  return jsonb_build_object('restored', v_restored, 'children', v_children, 'conflicts', v_conflicts, 'remaining', (
-    select count(*) from lull.archive where run_id = p_run and (p_policy is null or policy = p_policy)));
+  v_answer := lull.restore_children((
+    select coalesce(jsonb_agg(
+      jsonb_build_object('table', c -> 'table', 'rows', jsonb_build_array(c -> 'row')) order by n), '[]')
+    from jsonb_array_elements(v_left) with ordinality x (c, n)));
+  return jsonb_build_object(
+    'restored', v_restored, 'children', v_children + (v_answer ->> 'children')::integer,
+    'conflicts', v_conflicts || (v_answer -> 'conflicts'),
+    'remaining', (
+      select count(*) from lull.archive where run_id = p_run and (p_policy is null or policy = p_policy)));
 end
 $$;
