@@ -31,7 +31,8 @@ def add_session(
     names = "".join(f", {name}" for name in given)
     values = "".join(f", %({name})s" for name in given)
     row = sql.execute(
-        f"insert into lull.sessions (last_activity_at{names}) values (now() - %(age)s::interval{values}) returning id",
+        f"insert into lull.sessions (last_activity_at{names}) "
+        f"values (now() - %(age)s::interval{values}) returning id",
         {"age": age, **given},
     ).fetchone()
     assert row is not None

@@ -56,10 +56,14 @@ def run_cleanup(
         log.info("cleanup skipped", extra={"fields": {"caller": caller, "reason": begun["reason"]}})
         return begun
     try:
-        return _Run(cleanup, started, begun).work()
+        report = _Run(cleanup, started, begun).work()
     except Problem as problem:
         problem.members["runId"] = begun["run_id"]
         raise
+    lines = {line["policy"]: [line["outcome"], line["would"], line["did"]] for line in report["policies"]}
+    fields = {"caller": caller, "run": begun["run_id"], "status": report["status"], "policies": lines}
+    log.info("cleanup run", extra={"fields": {**fields, "ms": report["duration_ms"]}})
+    return report
 
 
 class _Run:

@@ -1,4 +1,4 @@
-"""The door to Postgres: real calls through PostgREST, and every way in which there is no database behind it."""
+"""The door to Postgres: calls through PostgREST, and every way to find no database behind it."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

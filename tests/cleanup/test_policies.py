@@ -1,0 +1,118 @@
+"""The policies file: what it means, and what is wrong with a bad one."""
+
+from pathlib import Path
+
+import pytest
+
+from api.cleanup.policies import DEFAULT_FILE, Policy, PolicyError, load_policies
+from api.index import create_app
+from tests.calls import settings
+
+
+def load(tmp_path: Path, text: str) -> tuple[Policy, ...]:
+    file = tmp_path / "policies.toml"
+    file.write_text(text)
+    return load_policies(settings(policies_file=str(file)))
+
+
+def changed(old: str, new: str) -> str:
+    """Our file with the first occurrence of `old` replaced: so the first policy that has it."""
+    text = DEFAULT_FILE.read_text()
+    assert old in text
+    return text.replace(old, new, 1)
+
+
+def test_the_default_policies_are_those_of_the_house() -> None:
+    ages = {policy.name: policy.age / 3600 for policy in load_policies(settings())}
+    assert ages == {
+        "abandoned-drafts": 24,
+        "orphaned-games": 0.5,
+        "empty-rooms": 1,
+        "stale-user-sessions": 24,
+        "purge": 0,
+        "old-runs": 90 * 24,
+        "old-events": 400 * 24,
+    }
+
+
+def test_a_policy_travels_as_the_sql_takes_it() -> None:
+    assert load_policies(settings())[0].arguments() == {
+        "name": "abandoned-drafts",
+        "reason": "draft without a message",
+        "target": "lull.sessions",
+        "clock": "last_activity_at",
+        "equals": {"kind": "chat", "status": "draft"},
+        "nulls": ["first_message_at"],
+        "age_seconds": 86400,
+        "archive": True,
+        "restore_days": 7,
+        "max_rows": 50_000,
+        "growth_factor": 5,
+        "growth_floor": 1000,
+        "max_percent": None,
+        "max_cascaded": 1_000_000,
+        "warn_seconds": None,
+    }
+
+
+def test_lulls_own_history_is_not_archived_and_may_grow() -> None:
+    for policy in load_policies(settings())[4:]:
+        assert (policy.archive, policy.restore_days, policy.growth_factor) == (False, 0, None)
+    assert load_policies(settings())[4].max_rows == 1_000_000
+
+
+def test_the_environment_overrides_each_age_of_its_own() -> None:
+    given = settings(
+        session_cleanup_threshold_hours=48,
+        session_timeout_minutes=45,
+        session_timeout_hours=2,
+        user_session_max_age_hours=0.5,
+    )
+    assert [policy.age / 3600 for policy in load_policies(given)][:4] == [48, 0.75, 2, 0.5]
+
+
+def test_values_keep_their_type(tmp_path: Path) -> None:
+    text = changed('{ kind = "chat", status = "draft" }', '{ text = "1", number = 1, yes = true }')
+    equals = load(tmp_path, text)[0].equals
+    assert [type(value) for value in equals.values()] == [str, int, bool]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('age = "24 h"', 'age = "-24 h"', "abandoned-drafts: age: must not be negative"),
+        ('age = "24 h"', 'age = "a day"', "abandoned-drafts: age: must be a number and a unit"),
+        ('age = "24 h"', "age = 24", "abandoned-drafts: age: must be a number and a unit"),
+        ('age = "30 min"', 'age = "30 m"', "orphaned-games: age: must be a number and a unit"),
+        ('age = "24 h"', 'age = "99999999 d"', "abandoned-drafts: age: must not be more than 100 years"),
+        ('age = "24 h"\n', "", "abandoned-drafts: age: Field required"),
+        ('restore = "7 d"', 'restore = "36 h"', "abandoned-drafts: restore: must be whole days"),
+        ('restore = "7 d"', "archive = false\nrestore = '7 d'", "abandoned-drafts: needs `restore"),
+        ('restore = "7 d"', "", "abandoned-drafts: needs `restore"),
+        ('clock = "last_activity_at"', 'clok = "last_activity_at"', "abandoned-drafts: clok: unknown key"),
+        ('target = "lull.sessions"', 'target = "sessions"', "abandoned-drafts: target: "),
+        ('name = "empty-rooms"', 'name = "Empty Rooms"', "Empty Rooms: name: "),
+        ('name = "empty-rooms"', 'name = "orphaned-games"', "orphaned-games: there are two policies"),
+        ('name = "empty-rooms"\n', "", "policy 3: name: Field required"),
+        ('kind = "chat"', "kind = 1.5", "abandoned-drafts: equals: kind"),
+        ("max_rows = 1_000_000", "max_rows = 0", "purge: max_rows: "),
+        ("max_rows = 1_000_000", 'max_rows = "none"', "purge: max_rows: "),
+        ('growth_factor = "none"', "growth_factor = 1", "purge: growth_factor: "),
+        ('"SESSION_TIMEOUT_HOURS"', '"SESSION_TIMEOUT_DAYS"', "empty-rooms: age_variable: must be one of"),
+        ("[[policy]]", "[[policies]]", "policies: unknown key"),
+        ("[[policy]]", "[[policy]", "policies.toml: "),
+    ],
+)
+def test_a_bad_file_stops_the_start_and_names_the_policy_and_the_reason(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(PolicyError) as caught:
+        load(tmp_path, changed(old, new))
+    assert message in str(caught.value)
+    with pytest.raises(PolicyError):
+        create_app(settings(policies_file=str(tmp_path / "policies.toml")))
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(PolicyError, match=r"nowhere\.toml"):
+        load_policies(settings(policies_file="nowhere.toml"))
