@@ -253,6 +253,12 @@ begin
     group by g.root
   ) c on c.root = r.root;
   get diagnostics v_archived = row_count;
+  if v_older is not null then
+    -- A file of the older row that the newer one has too must be there when that is restored.
+    delete from lull.file_removals r
+    using unnest(p_rows || p_children, array_fill(p_target, array[cardinality(p_rows)]) || p_tables) d (doc, tab)
+    where d.tab = 'lull.session_files' and r.bucket = d.doc ->> 'bucket' and r.path = d.doc ->> 'path';
+  end if;
   return v_archived;
 end
 $$;
@@ -408,6 +414,7 @@ begin
       end if;
     end loop;
     if jsonb_array_length(v_left) = jsonb_array_length(v_pending) then
+      v_pending := v_left;
       exit when not exists (
         select 1 from jsonb_array_elements(v_left) e where jsonb_array_length(e -> 'rows') > 1);
       select jsonb_agg(jsonb_build_object('table', e -> 'table', 'rows', jsonb_build_array(d)) order by n, m)
