@@ -546,10 +546,8 @@ begin
   end if;
 
   if p_policy.target = 'lull.sessions' then
-    insert into lull.session_events (session_id, kind, event, data)
-    select (d ->> 'id')::uuid, d ->> 'kind', case when p_policy.archive then 'archived' else 'purged' end,
-      jsonb_build_object('run', p_run, 'policy', p_policy.name)
-    from unnest(p_rows) d;
+    perform lull.append_events(p_rows, case when p_policy.archive then 'archived' else 'purged' end,
+      jsonb_build_object('run', p_run, 'policy', p_policy.name));
     if not p_policy.archive then
       perform lull.leave_tombstones(p_rows);
     end if;

@@ -1,13 +1,11 @@
 -- Core: what every wing builds on.
 --
 --   lock_session     lock a session before anything below it is read or written (the order that prevents deadlocks)
---   touch_session    move a session's clock forward, refusing when the session is gone
 --   append_event     write the ledger while the session's (or archive row's) lock is held
---   session_gone     refuse: 410 for a purged or archived session, 404 for one that nobody knows
 --   expire_after     how long an active session of a kind may be idle (from the effective policies)
 --
 -- Refusals are raised as SQLSTATE PTnnn: PostgREST answers HTTP nnn, `detail` is the problem type, `message` is for
--- a person. Archive and restore are in core_archive.sql.
+-- a person. Callers are in core_callers.sql, archive and restore in core_archive.sql.
 
 -- Refuse with an HTTP status, a stable problem type and a sentence. Never returns.
 create or replace function lull.refuse(p_status integer, p_type text, p_message text, p_hint text default '')
@@ -38,50 +36,68 @@ begin
 end
 $$;
 
--- Say why a session is not there: 410 `session-gone` once it was archived or purged, else 404. Never returns.
-create or replace function lull.session_gone(p_session uuid)
+-- Append to the ledger, and broadcast where Supabase Realtime is there. The caller holds the session's lock, or that of
+-- its archive row, so that the ledger's order is the order of what happened.
+create or replace function lull.append_event(p_session uuid, p_kind text, p_event text, p_data jsonb default '{}')
 returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  if exists (select 1 from lull.archive where target = 'lull.sessions' and key = p_session::text)
-     or exists (select 1 from lull.tombstones where session_id = p_session) then
-    perform lull.refuse(410, 'session-gone', 'This session was cleaned up after it had not been used.');
-  end if;
-  perform lull.refuse(404, 'not-found', 'There is no such session.');
-end
-$$;
-
--- Record activity: lock the session, then move its clock forward (never back). Any child write belongs behind this
--- call in the same transaction; it raises 404 or 410 when the session is gone, so that nobody is told "saved".
-create or replace function lull.touch_session(p_session uuid)
-returns lull.sessions
 language plpgsql
 set search_path = ''
 as $$
 declare
-  v_session lull.sessions;
+  v_event lull.session_events;
 begin
-  update lull.sessions
-  set last_activity_at = greatest(last_activity_at, now())
-  where id = p_session
-  returning * into v_session;
-  if not found then
-    perform lull.session_gone(p_session);
-  end if;
-  return v_session;
+  insert into lull.session_events (session_id, kind, event, data)
+  values (p_session, p_kind, p_event, p_data)
+  returning * into v_event;
+  perform lull.broadcast(v_event);
 end
 $$;
 
--- Append to the ledger. The caller holds the session's lock, or that of its archive row.
-create or replace function lull.append_event(p_session uuid, p_kind text, p_event text, p_data jsonb default '{}')
+-- Append one event for each of many lull.sessions documents (see core_archive.sql), with the status it had.
+create or replace function lull.append_events(p_sessions jsonb[], p_event text, p_data jsonb)
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  insert into lull.session_events (session_id, kind, event, data)
-  values (p_session, p_kind, p_event, p_data);
+declare
+  v_events lull.session_events[];
+begin
+  with appended as (
+    insert into lull.session_events (session_id, kind, event, data)
+    select (s ->> 'id')::uuid, s ->> 'kind', p_event, p_data || jsonb_build_object('status', s ->> 'status')
+    from unnest(p_sessions) s
+    returning session_events
+  )
+  select array_agg(a.session_events) into v_events from appended a;
+  if to_regprocedure('realtime.send(jsonb, text, text, boolean)') is not null then
+    perform lull.broadcast(e) from unnest(v_events) e;
+  end if;
+end
+$$;
+
+-- Send an event to the private topic session:{id}, and for a game to game:{id} too. Does nothing where there is no
+-- realtime.send; a broadcast that fails undoes nothing, because the ledger is what counts.
+create or replace function lull.broadcast(p_event lull.session_events)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_topic text;
+begin
+  if to_regprocedure('realtime.send(jsonb, text, text, boolean)') is null then
+    return;
+  end if;
+  foreach v_topic in array
+    case p_event.kind when 'game' then '{session,game}'::text[] else '{session}'::text[] end
+  loop
+    execute 'select realtime.send($1, $2, $3, true)'
+    using jsonb_build_object('id', p_event.id, 'sessionId', p_event.session_id, 'kind', p_event.kind,
+      'event', p_event.event, 'at', p_event.at, 'data', p_event.data), p_event.event, v_topic || ':' || p_event.session_id;
+  end loop;
+exception when others then
+  raise warning 'event % was not broadcast: %', p_event.id, sqlerrm;
+end
 $$;
 
 -- The age after which an active session of this kind is expired: the shortest age of the policies that act on active

@@ -91,7 +91,7 @@ as $$
     where e ->> 'parent' = p_table::text
   ) || case p_table::text
     when 'lull.session_files' then '{bucket,path,upload_expires_at}'::text[]
-    when 'lull.sessions' then '{id,kind,owner_id,owner_token_hash}'::text[]
+    when 'lull.sessions' then '{id,kind,status,owner_id,owner_token_hash}'::text[]
     else '{}'
   end;
 $$;
@@ -320,8 +320,7 @@ begin
   from gone;
   perform lull.queue_file_removals(v_files);
   perform lull.leave_tombstones(v_sessions);
-  insert into lull.session_events (session_id, kind, event)
-  select (s ->> 'id')::uuid, s ->> 'kind', 'purged' from unnest(v_sessions) s;
+  perform lull.append_events(v_sessions, 'purged', '{}');
   return v_purged;
 end
 $$;

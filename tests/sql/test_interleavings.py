@@ -190,7 +190,9 @@ def test_a_heartbeat_before_the_batch_saves_the_session(sql_database: Database, 
     assert line(run_cleanup(db, DRAFTS), DRAFTS)["would"] == 0
 
 
-@pytest.mark.parametrize("statement", ["touch_session", "activate_session"])
+@pytest.mark.parametrize(
+    "statement", ["lull.touch_session(%s)", "lull_activate_session(%s, '{\"service\": true}')"]
+)
 def test_whoever_comes_while_the_batch_has_the_row_is_told_the_truth(
     sql_database: Database, db: Connection, statement: str
 ) -> None:
@@ -201,11 +203,11 @@ def test_whoever_comes_while_the_batch_has_the_row_is_told_the_truth(
     with beside() as start:
         batch = start(run.batch, DRAFTS)
         wait_until_blocked(db, run.connection, holder)
-        answer = start(user.execute, f"select lull.{statement}(%s)", [session])
+        answer = start(user.execute, f"select {statement}", [session])
         wait_until_blocked(db, user, run.connection)
         holder.execute("commit")
         assert batch.result()["deleted"] == 1
-        if statement == "touch_session":
+        if "touch" in statement:
             with pytest.raises(psycopg.Error) as refused:
                 answer.result()
             assert refused.value.sqlstate == "PT410"
@@ -296,9 +298,12 @@ def test_twenty_late_activations_restore_one_draft_once(sql_database: Database, 
     run_cleanup(db, DRAFTS)
     connections = [sql_database.connect() for _ in range(20)]
     with beside() as start:
-        calls = [start(scalar, each, "select lull.activate_session(%s)", session) for each in connections]
+        calls = [
+            start(scalar, each, "select lull_activate_session(%s, '{\"service\": true}')", session)
+            for each in connections
+        ]
         answers = [each.result() for each in calls]
-    assert len({answer["first_message_at"] for answer in answers}) == 1
+    assert len({answer["session"]["first_message_at"] for answer in answers}) == 1
     assert [sum(answer[what] for answer in answers) for what in ("activated", "restored")] == [1, 1]
     events = db.execute("select event from lull.session_events order by id").fetchall()
     assert [row["event"] for row in events] == ["archived", "restored", "activated"]
@@ -315,7 +320,7 @@ def test_a_purge_and_a_restore_never_both_happen(sql_database: Database, db: Con
     purger.open("purge")
     if first == "restore":
         user.execute("begin")
-        user.execute("select lull.activate_session(%s)", [session])
+        user.execute("select lull_activate_session(%s, '{\"service\": true}')", [session])
         assert purger.batch("purge")["locked"] == 0
         user.execute("commit")
         assert scalar(db, "select count(*) from lull.session_files") == 1
@@ -324,7 +329,7 @@ def test_a_purge_and_a_restore_never_both_happen(sql_database: Database, db: Con
     purger.connection.execute("begin")
     assert purger.batch("purge")["deleted"] == 1
     with beside() as start:
-        late = start(user.execute, "select lull.activate_session(%s)", [session])
+        late = start(user.execute, "select lull_activate_session(%s, '{\"service\": true}')", [session])
         wait_until_blocked(db, user, purger.connection)
         purger.connection.execute("commit")
         with pytest.raises(psycopg.Error) as refused:

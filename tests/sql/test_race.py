@@ -22,7 +22,10 @@ def activate_all(connection: Connection, drafts: list[str], go: threading.Barrie
     return [
         draft
         for draft in drafts
-        if scalar(connection, "select lull.activate_session(%s)", draft)["status"] == "active"
+        if scalar(connection, "select lull_activate_session(%s, '{\"service\": true}')", draft)["session"][
+            "status"
+        ]
+        == "active"
     ]
 
 

@@ -318,7 +318,7 @@ def test_an_archive_of_nothing_is_a_policy_too(db: Connection) -> None:
     assert scalar(db, "select count(*) from lull.archive") == 0
     assert scalar(db, "select path from lull.file_removals") == "p"
     with pytest.raises(psycopg.Error) as refused:
-        db.execute("select lull.activate_session(%s)", [session])
+        db.execute("select lull_activate_session(%s, '{\"service\": true}')", [session])
     assert refused.value.sqlstate == "PT410"
 
 
