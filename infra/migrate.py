@@ -1,7 +1,7 @@
 """Bring a database to this release: migrations once, then functions, views, grants and policies.
 
-Everything is one script in one transaction under one lock, so that two deploys cannot race and a failure changes
-nothing. `--print` writes the same script for the Supabase SQL editor.
+Everything is one script in one transaction under one lock, so that two deploys cannot race and a failure
+changes nothing. `--print` writes the same script for the Supabase SQL editor.
 """
 
 from __future__ import annotations
