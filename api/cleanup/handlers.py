@@ -9,8 +9,9 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.alias_generators import to_camel
 
 from api.auth import require_admin
+from api.cleanup.answers import DryRunReport, RunReport, SkippedReport
 from api.cleanup.preview import preview_cleanup
-from api.cleanup.report import PATH, DryRunReport, RunReport, SkippedReport, dry_run_report, run_report
+from api.cleanup.report import PATH, dry_run_report, run_report
 from api.cleanup.run import Cleanup, run_cleanup
 from api.errors import documented, invalid_request
 from api.settings import Settings

@@ -1,5 +1,7 @@
 """Who gets past the admin secret, and what the others learn."""
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -10,7 +12,7 @@ from tests.in_process import client_of
 PREVIOUS = "the-secret-before-the-rotation"
 
 
-def ask(headers: list[tuple[bytes, bytes]], query: str = "", **changes: str | None) -> httpx.Response:
+def ask(headers: list[tuple[bytes, bytes]], query: str = "", **changes: Any) -> httpx.Response:
     """Ask for a dry run of a Lull without a database: 503 not-configured is as far as one can get."""
     with client_of(create_app(settings(**changes))) as client:
         return client.get(CLEANUP + query, headers=headers)

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,9 @@ def test_the_api_answers_503_and_shows_no_internals(behaviour: str, method: str)
 
 @pytest.mark.parametrize("missing", ["SUPABASE_URL", "SUPABASE_SECRET_KEY"])
 def test_a_missing_setting_is_named(missing: str) -> None:
-    given = {"supabase_url": "http://127.0.0.1", "supabase_secret_key": "key"} | {missing.lower(): None}
+    given: dict[str, Any] = {"supabase_url": "http://127.0.0.1", "supabase_secret_key": "key"} | {
+        missing.lower(): None
+    }
     with pytest.raises(Problem, match=f"^{missing} is not set") as caught:
         Database(settings(**given)).call("lull_anything", {}, timeout_seconds=5)
     assert (caught.value.status, caught.value.slug) == (503, "not-configured")

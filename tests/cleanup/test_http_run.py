@@ -47,7 +47,11 @@ def api_with(environment: dict[str, str], tmp_path: Path) -> Iterator[ApiWith]:
 @pytest.fixture
 def poison(sql: Sql) -> Iterator[Callable[[str], None]]:
     """Makes the sessions of the title `poison` refuse to be deleted, with this SQLSTATE."""
-    yield lambda code: sql.execute(REFUSE_ONE.format(code=code)) and None
+
+    def make(code: str) -> None:
+        sql.execute(REFUSE_ONE.format(code=code))
+
+    yield make
     sql.execute("drop function if exists public.refuse_one() cascade")
 
 

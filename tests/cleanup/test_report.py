@@ -2,7 +2,8 @@
 
 import pytest
 
-from api.cleanup.report import _utc, age_in_words
+from api.cleanup.answers import utc
+from api.cleanup.report import age_in_words
 
 
 @pytest.mark.parametrize(
@@ -36,4 +37,4 @@ def test_an_age_is_said_in_the_two_units_that_matter(seconds: float, words: str)
     ],
 )
 def test_times_are_utc_and_what_is_none_stays(given: object, said: object) -> None:
-    assert _utc(given) == said
+    assert utc(given) == said

@@ -64,7 +64,8 @@ def handler(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Han
         monkeypatch.setenv(name, value)
     module = importlib.import_module("infra.aws.lambda_entry")
     importlib.reload(importlib.import_module("api.index"))
-    return importlib.reload(module).handler
+    made: Handler = importlib.reload(module).handler
+    return made
 
 
 @pytest.mark.parametrize("event", [RULE, SCHEDULER, {"task": "cleanup"}])
