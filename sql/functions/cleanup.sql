@@ -657,7 +657,8 @@ end
 $$;
 
 -- Close the run: policies that failed outside the database (p_failures: {policy: sentence}), those that time left
--- unfinished, and the run itself; p_files is what became of the bytes. Returns the report. Needs the lease.
+-- unfinished, and the run itself; p_files is what became of the bytes. Returns the report, also
+-- when called again. Needs the lease.
 create or replace function public.lull_finish_cleanup(p_run uuid, p_token uuid, p_failures jsonb, p_files jsonb)
 returns jsonb
 language plpgsql
@@ -667,6 +668,12 @@ set statement_timeout = '10s'
 set timezone = 'UTC'
 as $$
 begin
+  if exists (
+    select 1 from lull.cleanup_runs
+    where id = p_run and token = p_token and status not in ('running', 'abandoned')
+  ) then
+    return lull.run_report(p_run);  -- finished before; the answer was lost
+  end if;
   perform lull.check_lease(p_run, p_token);
   update lull.cleanup_run_policies
   set outcome = case when p_failures ? policy then 'failed' when skipped_count > 0 then 'failed' else 'partial' end,

@@ -28,7 +28,7 @@ begin
     for update skip locked
   ), claimed as (
     update lull.file_removals r
-    set claimed_by = p_run, attempts = attempts + 1
+    set claimed_by = p_run
     from due
     where r.id = due.id
     returning r.id, r.bucket, r.path
@@ -40,7 +40,7 @@ end
 $$;
 
 -- Record what Storage said of claimed removals: p_done are gone for certain, p_failed ([{"id", "error"}]) stay queued
--- and become dead letters after ten attempts. Needs no lease: the bytes are gone whoever holds it now.
+-- and become dead letters after ten such answers (an outage of Storage is no answer). Needs no lease: the bytes are gone whoever holds it now.
 create or replace function public.lull_settle_file_removals(p_run uuid, p_done bigint[], p_failed jsonb)
 returns jsonb
 language plpgsql
@@ -58,7 +58,8 @@ begin
   get diagnostics v_removed = row_count;
   with failed as (
     update lull.file_removals r
-    set last_error = f.error, dead_at = case when r.attempts >= c_attempts then now() end
+    set attempts = r.attempts + 1, last_error = f.error,
+      dead_at = case when r.attempts + 1 >= c_attempts then now() end
     from jsonb_to_recordset(coalesce(p_failed, '[]')) as f (id bigint, error text)
     where r.id = f.id and r.claimed_by = p_run
     returning r.dead_at

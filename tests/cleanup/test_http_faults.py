@@ -74,6 +74,12 @@ def test_a_lost_answer_of_a_batch_is_still_counted_once(
     assert count_sessions(sql) == 0
 
 
+def test_a_lost_answer_of_finish_is_given_again(through: Cleanup, proxy: FlakyProxy, sql: Sql) -> None:
+    add_drafts(sql, 10)
+    proxy.to_lose["lull_finish_cleanup"] = 1
+    assert run_cleanup(through, caller="test")["status"] == "completed"
+
+
 def test_a_lost_answer_of_open_does_not_matter(through: Cleanup, proxy: FlakyProxy, sql: Sql) -> None:
     add_drafts(sql, 10)
     proxy.to_lose["lull_open_policy"] = 1
