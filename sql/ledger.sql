@@ -39,12 +39,17 @@ begin
 end
 $$;
 
--- Helpers are made anew on each deploy, so that one which was renamed does not linger. Only in schema lull.
+-- Helpers are made anew on each deploy, so that one which was renamed does not linger; only in
+-- schema lull, and trigger functions stay with their triggers.
 do $$
 declare
   v_helper regprocedure;
 begin
-  for v_helper in select oid::regprocedure from pg_catalog.pg_proc where pronamespace = 'lull'::regnamespace loop
+  for v_helper in
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where p.pronamespace = 'lull'::regnamespace
+      and not exists (select 1 from pg_catalog.pg_trigger t where t.tgfoid = p.oid)
+  loop
     execute format('drop function %s', v_helper);
   end loop;
 end
@@ -64,7 +69,7 @@ begin
     if (case p_kind when 'function' then to_regprocedure(p_identity) is not null else to_regclass(v_name) is not null end) then
       raise notice '% exists and was left alone. Lull''s % of that name was not created: rename yours and migrate again, or keep yours%.',
         p_identity, p_kind,
-        case when p_kind = 'view' then ' and tie it in with lull.adopt()' else '' end;
+        case when p_kind = 'view' then ' and tie it in with lull.adopt_sessions() or lull.adopt()' else '' end;
       return;
     end if;
     insert into lull.objects (kind, identity) values (p_kind, p_identity);
