@@ -126,7 +126,7 @@ def test_what_is_held_active_paused_ended_or_fresh_is_not_shown(
     add_session(sql, "room", "ended", age="9 d", ended_at="2026-01-01Z")
     add_session(sql, age="1 min")
     answer = api.get(CLEANUP, headers=admin)
-    assert [line["wouldDelete"] for line in answer.json()["policies"]] == [0] * 7
+    assert not any(line["wouldDelete"] for line in answer.json()["policies"])
 
 
 @pytest.mark.parametrize(
