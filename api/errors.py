@@ -1,5 +1,6 @@
 """What can go wrong, as problems (RFC 9457): database error → problem, problem → HTTP."""
 
+import json
 import re
 from http import HTTPStatus
 from typing import Any
@@ -85,12 +86,14 @@ def from_database_error(error: APIError) -> Problem:
     """Say what an error of PostgREST means to the caller.
 
     Our SQL functions raise SQLSTATE PTnnn: nnn is the HTTP status, `details` the slug, `message` the
-    sentence. Everything else is the house's own trouble, and the caller learns no internals of it.
+    sentence, `hint` the extension members if any, as a JSON object. Everything else is the house's own
+    trouble, and the caller learns no internals of it.
     """
     code = error.code or ""
     if re.fullmatch(r"PT[45]\d\d", code):
         slug = error.details if re.fullmatch(r"[a-z][a-z-]*", str(error.details)) else "refused"
-        return Problem(int(code[2:]), str(slug), error.message or "The database refused the request.")
+        sentence = error.message or "The database refused the request."
+        return Problem(int(code[2:]), str(slug), sentence, **_members(error.hint))
     if code == "PGRST202":
         return Problem(
             503,
@@ -106,6 +109,14 @@ def from_database_error(error: APIError) -> Problem:
     if re.fullmatch(r"|\d{3}|PGRST00[0-3]|(08|40|53|55|57)...", code):
         return DatabaseUnavailable()
     return internal_error()
+
+
+def _members(hint: str | None) -> dict[str, Any]:
+    try:
+        members = json.loads(hint or "null")
+    except ValueError:
+        return {}
+    return members if isinstance(members, dict) else {}
 
 
 def internal_error() -> Problem:

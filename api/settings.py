@@ -1,12 +1,21 @@
 """Every environment variable of Lull: its name, type, default and meaning. Read once, then injected."""
 
+from decimal import Decimal
 from typing import Annotated, Literal
+from uuid import UUID
 
-from pydantic import AliasChoices, Field, SecretStr, StringConstraints, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _comma_separated(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
 
 _Hours = Annotated[float, Field(ge=0.1, le=8760, allow_inf_nan=False)]
 _Minutes = Annotated[float, Field(ge=1, le=525_600, allow_inf_nan=False)]
+_Percent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=2, allow_inf_nan=False)]
+_UserIds = Annotated[frozenset[UUID], NoDecode, BeforeValidator(_comma_separated)]
 _Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+[^\s]*$")]
 
 
@@ -27,11 +36,22 @@ class Settings(BaseSettings):
 
     cron_secret: SecretStr | None = None
     cron_secret_previous: SecretStr | None = None
+    service_secret: SecretStr | None = None
 
     supabase_url: _Url | None = None
     supabase_secret_key: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
     )
+    supabase_jwt_secret: SecretStr | None = None
+
+    # The two flag variables stay text: exactly `true` is on, and `True` is off (seed 003).
+    enable_early_session_creation: str | None = None
+    next_public_enable_early_session_creation: str | None = None
+    early_session_rollout_percent: _Percent = Decimal(100)
+    early_session_allow: _UserIds = frozenset()
+    early_session_deny: _UserIds = frozenset()
+    early_session_kill_switch: bool = False
+    flag_provider: Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+$")] | None = None
 
     policies_file: str | None = None
     session_cleanup_threshold_hours: _Hours | None = None

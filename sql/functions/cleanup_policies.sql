@@ -205,11 +205,13 @@ $$;
 -- Put a team's table on the allow-list, after checking that the cleanup can delete from it, archive it and restore it.
 --   p_clock  its timestamptz column that activity moves      p_key   a unique column (default: the primary key)
 --   p_hold   a boolean column that protects a row, if any
--- Raises with every reason at once; adopting a table again updates its entry. Returns a sentence.
+-- Raises with every reason at once; adopting a table again updates its entry. Returns a sentence. Checked with the
+-- rights of Lull's owner, whoever calls: the cleanup will have no others.
 create or replace function lull.adopt(
   p_table regclass, p_clock text, p_key text default null, p_hold text default null)
 returns text
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -283,8 +285,15 @@ as $$
     where not exists (
       select 1
       from pg_catalog.pg_index i
-      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+      join pg_catalog.pg_class c on c.oid = i.indexrelid
+      join pg_catalog.pg_am m on m.oid = c.relam and m.amname = 'btree'
+      join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey[0:i.indnkeyatts - 1])
       where i.indrelid = p_table and i.indisvalid and a.attname = p_clock)
+    union all
+    select format('%s below it has inheriting tables, which its foreign key does not cover', l.tab)
+    from level l
+    join pg_catalog.pg_class c on c.oid = l.tab
+    where l.tab <> p_table and c.relkind = 'r' and c.relhassubclass
     union all
     select format('the foreign key %s of %s is not on delete cascade', f.conname, f.conrelid::regclass)
     from pg_catalog.pg_constraint f
@@ -310,6 +319,11 @@ as $$
     from level l
     where not (has_table_privilege(l.tab, 'select') and has_table_privilege(l.tab, 'insert')
       and has_table_privilege(l.tab, 'update') and has_table_privilege(l.tab, 'delete'))
+    union all
+    select distinct format('%s may not use the schema %s', current_user, c.relnamespace::regnamespace)
+    from level l
+    join pg_catalog.pg_class c on c.oid = l.tab
+    where not has_schema_privilege(c.relnamespace, 'usage')
     union all
     select format('row security of %s hides rows from %s', l.tab, current_user)
     from level l where row_security_active(l.tab::oid)
