@@ -463,9 +463,8 @@ begin
   exception when others then
     v_answer := v_answer || jsonb_build_object(
       'failed', jsonb_build_object('sqlstate', sqlstate, 'message', sqlerrm, 'size', v_size));
-    if v_size = 1 and v_rows is not null then
-      v_answer := v_answer || jsonb_build_object(
-        'skipped', lull.step_over(p_run, v_policy, v_key, v_rows[1], sqlstate, sqlerrm));
+    if v_size = 1 then
+      v_answer := v_answer || lull.isolate_failure(p_run, v_policy, v_line, v_key, v_rows, sqlstate, sqlerrm);
     end if;
   end;
 
@@ -567,6 +566,37 @@ as $$
   where run_id = p_run and policy = p_policy.name and p_row is not null;
 $$;
 
+-- A batch of one row failed: step over the row. When there is none to blame, what fails is the selection itself, and
+-- the policy is closed as failed. Returns {"skipped"} or {"done": true}.
+create or replace function lull.isolate_failure(
+  p_run uuid, p_policy lull.policies, p_line lull.cleanup_run_policies, p_key text[], p_rows jsonb[], p_sqlstate text,
+  p_reason text)
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_rows jsonb[] := p_rows;
+begin
+  if v_rows is null then
+    -- The row could not be read as a whole; its key is enough to step over it.
+    begin
+      p_policy.archive := false;
+      select o_rows into v_rows from lull.lock_stale_rows(p_policy, p_line, p_key, 1);
+    exception when others then
+      null;
+    end;
+  end if;
+  if v_rows[1] is not null then
+    return jsonb_build_object('skipped', lull.step_over(p_run, p_policy, p_key, v_rows[1], p_sqlstate, p_reason));
+  end if;
+  update lull.cleanup_run_policies
+  set outcome = 'failed', error = p_reason, completed_at = clock_timestamp()
+  where run_id = p_run and policy = p_policy.name;
+  return '{"done": true}';
+end
+$$;
+
 -- Step over a row that cannot be deleted. One that is only busy (locked by others) is left for the next run without
 -- a fuss; any other is reported and makes the policy fail in the end. Returns {"key", "reason"}.
 create or replace function lull.step_over(
@@ -613,7 +643,7 @@ begin
       '%s %s could not be deleted and left as before; everything else was done',
       skipped_count, case skipped_count when 1 then 'row' else 'rows' end) end,
     completed_at = clock_timestamp()
-  where run_id = p_run and policy = p_policy.name;
+  where run_id = p_run and policy = p_policy.name and outcome = 'open';
 end
 $$;
 
