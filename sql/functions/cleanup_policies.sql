@@ -76,13 +76,15 @@ as $$
   where g.name = p_policy.target;
 $$;
 
--- Whether an index serves the selection: asked of the planner itself, with sequential scans made unattractive.
+-- Whether an index serves the selection: asked of the planner itself, with sequential scans made unattractive, and
+-- sorts too, so that an index on another column does not hide the one that serves.
 create or replace function lull.has_serving_index(p_policy lull.policies)
 returns boolean
 language plpgsql
 set search_path = ''
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_sort = off
 as $$
 declare
   v_plan json;
@@ -102,13 +104,20 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_table regclass := to_regclass(p_policy.target);
+  v_target lull.targets;
+  v_table regclass;
   v_type text;
   v_missing text;
 begin
-  if not exists (select 1 from lull.targets where name = p_policy.target) then
+  if p_policy.target is null or p_policy.clock is null then
+    return format('its %s is missing', case when p_policy.target is null then 'target' else 'clock' end);
+  end if;
+  select * into v_target from lull.targets where name = p_policy.target;
+  if not found then
     return format('its target %s is not adopted; run: select lull.adopt(%L, ...)', p_policy.target, p_policy.target);
-  elsif v_table is null then
+  end if;
+  v_table := to_regclass(p_policy.target);
+  if v_table is null then
     return format('its target %s does not exist', p_policy.target);
   elsif p_policy.age is null or p_policy.age < interval '0' then
     return 'its age is negative or missing';
@@ -119,11 +128,22 @@ begin
   elsif v_type not like 'timestamp%with time zone' then
     return format('its clock %I is %s; it must be timestamptz', p_policy.clock, v_type);
   end if;
-  select string_agg(c.name, ', ') into v_missing
+  select string_agg(c.name, ', ' order by c.name collate "C") into v_missing
   from (select jsonb_object_keys(p_policy.equals) union select unnest(p_policy.nulls)) c (name)
   where not exists (select 1 from lull.table_columns(v_table) s where s.name = c.name);
   if v_missing is not null then
     return format('unknown column %s in %s', v_missing, p_policy.target);
+  end if;
+  select string_agg(format('its %s column %s does not exist in %s', c.role, c.name, p_policy.target), ', ')
+  into v_missing
+  from (
+    select 'key', unnest(v_target.key_columns)
+    union all
+    select 'hold', v_target.hold_column where v_target.hold_column is not null
+  ) c (role, name)
+  where not exists (select 1 from lull.table_columns(v_table) s where s.name = c.name);
+  if v_missing is not null then
+    return v_missing;
   end if;
   select string_agg(format('%s.%s', f.conrelid::regclass, f.conname), ', ') into v_missing
   from pg_catalog.pg_constraint f
@@ -134,15 +154,38 @@ begin
       v_missing);
   end if;
   begin
-    if not lull.has_serving_index(p_policy) then
-      return format('no index of %s serves its selection; create one on (%s, %s) for the rows it takes',
-        p_policy.target, p_policy.clock,
-        (select array_to_string(key_columns, ', ') from lull.targets where name = p_policy.target));
-    end if;
-  exception when data_exception then
+    perform lull.check_values(p_policy);
+  exception when others then
     return format('a value in its equals does not fit the column: %s', sqlerrm);
   end;
+  begin
+    if not lull.has_serving_index(p_policy) then
+      return format('no index of %s serves its selection; create one on (%s, %s) for the rows it takes',
+        p_policy.target, p_policy.clock, array_to_string(v_target.key_columns, ', '));
+    end if;
+  exception when others then
+    return format('its selection is not possible: %s', sqlerrm);
+  end;
   return null;
+end
+$$;
+
+-- Compare each value of a policy with itself, as its column's type. Raises when one does not fit or has no equality.
+create or replace function lull.check_values(p_policy lull.policies)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_value text;
+begin
+  for v_value in
+    select format('%L::%s', e.value, s.type)
+    from jsonb_each_text(p_policy.equals) e
+    join lull.table_columns(p_policy.target::regclass) s on s.name = e.key
+  loop
+    execute format('select %s = %s', v_value, v_value);
+  end loop;
 end
 $$;
 
