@@ -1,14 +1,66 @@
-"""Who is calling. So far only the admin: whoever holds CRON_SECRET."""
+"""Who is calling: the admin, the service, a signed-in user, or whoever holds a session's token."""
 
+import hashlib
 import hmac
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 from fastapi import Request
 from pydantic import SecretStr
 
+from api.access_tokens import AccessTokens, InvalidToken
 from api.errors import Problem, not_configured
 from api.settings import Settings
 
 SHORTEST_SECRET = 16
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is calling, as far as they proved it: nobody may be anybody's caller, too."""
+
+    service: bool = False
+    user_id: UUID | None = None
+    token_hash: str | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything at all that they could own."""
+        return self.service or self.user_id is not None or self.token_hash is not None
+
+    def argument(self) -> dict[str, Any]:
+        """The `p_caller` of the SQL functions."""
+        if self.service:
+            return {"service": True}
+        return {"user_id": str(self.user_id) if self.user_id else None, "token_hash": self.token_hash}
+
+
+class Callers:
+    """Tells who sent a request."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._service_secret = _usable(settings.service_secret)
+        self._access_tokens = AccessTokens(settings)
+
+    def identify(self, request: Request) -> Caller:
+        """The caller by `Authorization` (service secret or access token) and `X-Session-Token`.
+
+        No credentials are fine: what such a caller may do is for the route to say. An Authorization header
+        that proves nothing is a 401 whatever else was sent, and always the same one.
+        """
+        authorizations = _headers(request, b"authorization")
+        tokens = [token for token in _headers(request, b"x-session-token") if token]
+        token_hash = hashlib.sha256(b",".join(tokens)).hexdigest() if tokens else None
+        if not authorizations:
+            return Caller(token_hash=token_hash)
+        given = _bearer_token(request)
+        if self._service_secret is not None and hmac.compare_digest(given, self._service_secret):
+            return Caller(service=True)
+        try:
+            return Caller(user_id=self._access_tokens.user_of(given.decode("ascii")), token_hash=token_hash)
+        except (InvalidToken, UnicodeDecodeError):
+            raise unauthorized("The Authorization header holds no valid access token.") from None
 
 
 def require_admin(request: Request, settings: Settings) -> None:
@@ -23,8 +75,12 @@ def require_admin(request: Request, settings: Settings) -> None:
     given = _bearer_token(request)
     matches = [hmac.compare_digest(given, secret) for secret in secrets if secret is not None]
     if not any(matches):
-        detail = "This needs the admin secret: Authorization: Bearer <CRON_SECRET>."
-        raise Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+        raise unauthorized("This needs the admin secret: Authorization: Bearer <CRON_SECRET>.")
+
+
+def unauthorized(detail: str) -> Problem:
+    """Ask for credentials."""
+    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def _usable(secret: SecretStr | None) -> bytes | None:
@@ -32,8 +88,12 @@ def _usable(secret: SecretStr | None) -> bytes | None:
     return value.encode() if len(value) >= SHORTEST_SECRET else None
 
 
+def _headers(request: Request, name: bytes) -> list[bytes]:
+    return [bytes(value) for key, value in request.scope["headers"] if key == name]
+
+
 def _bearer_token(request: Request) -> bytes:
     """The token as the bytes that were sent; empty unless there is exactly one Authorization header."""
-    headers = [value for name, value in request.scope["headers"] if name == b"authorization"]
+    headers = _headers(request, b"authorization")
     scheme, _, token = headers[0].partition(b" ") if len(headers) == 1 else (b"", b"", b"")
-    return bytes(token) if scheme.lower() == b"bearer" else b""
+    return token if scheme.lower() == b"bearer" else b""

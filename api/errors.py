@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -153,16 +154,21 @@ def _on_problem(_request: Request, error: Problem) -> JSONResponse:
 
 
 def _on_validation_error(_request: Request, error: RequestValidationError) -> JSONResponse:
-    return problem_response(invalid_request(*(_field_error(item) for item in error.errors())))
+    return problem_response(validation_problem(error.errors(), located=True))
 
 
-def _field_error(item: dict[str, Any]) -> tuple[str, str]:
-    """(field, message) of pydantic's error, whose `loc` starts with where it was: query, body, …"""
+def validation_problem(errors: Sequence[Any], *, located: bool = False) -> Problem:
+    """Refuse what pydantic refused; `located` when each `loc` starts with where it was: query, header, …"""
+    return invalid_request(*(_field_error(item, located=located) for item in errors))
+
+
+def _field_error(item: dict[str, Any], *, located: bool) -> tuple[str, str]:
     location = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
-        return location[-1], "unknown parameter"
+        return location[-1], "unknown parameter" if located else "unknown field"
     message = str(item["msg"]).removeprefix("Value error, ")
-    return ".".join(location[1:]) or location[0], message[:1].lower() + message[1:]
+    field = ".".join(location[1:] if located else location) or (location or ["body"])[0]
+    return field, message[:1].lower() + message[1:]
 
 
 def _on_http_exception(request: Request, error: HTTPException) -> JSONResponse:

@@ -1,16 +1,21 @@
 """The composition root: settings → doors → routes. The only file with a top-level `app`."""
 
 from fastapi import FastAPI
+from pydantic.alias_generators import to_camel
 
 from api import __version__
+from api.auth import Callers
 from api.cleanup.handlers import cleanup_routes
 from api.cleanup.policies import load_policies
 from api.cleanup.run import Cleanup
 from api.database import Database
 from api.errors import install_error_handlers
 from api.file_storage import FileStorage
-from api.insight.handlers import router as insight_router
+from api.flags import create_flags
+from api.insight.handlers import insight_routes
 from api.observability import RequestLog, log_as_json
+from api.sessions.creation import Creation
+from api.sessions.handlers import session_routes
 from api.settings import Settings, load_settings
 
 
@@ -39,11 +44,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/openapi.json",
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: to_camel(route.name),
     )
     install_error_handlers(app)
     app.add_middleware(RequestLog)
-    app.include_router(insight_router)
+    database, callers, decide = Database(settings), Callers(settings), create_flags(settings)
+    app.include_router(insight_routes(settings, database, callers, decide))
     app.include_router(cleanup_routes(settings, create_cleanup(settings)))
+    app.include_router(session_routes(Creation(settings, database, decide), callers))
     return app
 
 

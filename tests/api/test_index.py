@@ -19,7 +19,7 @@ def start(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def test_the_app_starts_without_any_setting(checkout: Path) -> None:
-    assert start(checkout).stdout == f"['{CLEANUP}', '/api/health']\n"
+    assert f"'{CLEANUP}'" in start(checkout).stdout
 
 
 @pytest.mark.parametrize(

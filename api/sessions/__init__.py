@@ -1,0 +1,1 @@
+"""Sessions: create, activate, pause, resume, end, claim, read."""

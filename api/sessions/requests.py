@@ -1,0 +1,96 @@
+"""What the routes of sessions have in common: headers, bodies, refusals, and how OpenAPI tells of them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Query, Request, Response, params
+from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic import BaseModel
+
+from api.auth import Callers
+from api.errors import documented, invalid_request
+from api.sessions.idempotency import PATTERN
+from api.sessions.models import End, NewSession, Nothing
+from api.wire import parse_body, read_body
+
+Body = Annotated[bytes, Depends(read_body)]
+Version = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        pattern=r'^"[1-9][0-9]{0,8}"$',
+        description='Only if the session still has this version, such as `"3"`; otherwise 412.',
+    ),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=PATTERN,
+        description="Repeats the first answer for 24 hours. A UUID, from a caller without an account.",
+    ),
+]
+
+_TAG = {"ETag": {"description": "The version, for `If-Match`.", "schema": {"type": "string"}}}
+_CREATED = {
+    "Location": {"description": "The session's address.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true` when the key was used before, and this is the first answer again.",
+        "schema": {"type": "string"},
+    },
+    "Idempotency-Expires-In": {
+        "description": "For how many seconds more the key repeats this answer.",
+        "schema": {"type": "string"},
+    },
+    **_TAG,
+}
+
+
+def _body(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+    content = {"application/json": {"schema": model.model_json_schema()}}
+    return {"requestBody": {"required": required, "content": content}}
+
+
+READS: dict[str, Any] = {"responses": documented(401, 404, 410, 422, 500, 503)}
+TRANSITION: dict[str, Any] = {
+    "responses": {200: {"headers": _TAG}, **documented(400, 401, 404, 409, 410, 412, 422, 500, 503)}
+}
+ENDS: dict[str, Any] = {**TRANSITION, "openapi_extra": _body(End, required=False)}
+CREATES: dict[str, Any] = {
+    "responses": {201: {"headers": _CREATED}, **documented(400, 401, 403, 422, 500, 503)},
+    "openapi_extra": {**_body(NewSession, required=True), "security": [{}]},
+}
+
+
+def guards(callers: Callers) -> Sequence[params.Depends]:
+    """What every route asks first, in this order: who is it, and is anything said twice."""
+    return [
+        Depends(callers.identify),
+        Depends(_refuse_repetition),
+        Depends(_never_stored),
+        # Only for the document: `identify` reads the headers itself.
+        Depends(HTTPBearer(auto_error=False, scheme_name="accessTokenOrServiceSecret")),
+        Depends(APIKeyHeader(name="X-Session-Token", auto_error=False, scheme_name="sessionToken")),
+    ]
+
+
+def no_query(_query: Annotated[Nothing, Query()]) -> None:
+    """Refuse any query."""
+
+
+def expect_no_body(body: Body) -> None:
+    """Refuse a body with anything in it: nobody would read it."""
+    parse_body(body, Nothing, optional=True)
+
+
+def _refuse_repetition(request: Request) -> None:
+    names = [name for name, _ in request.query_params.multi_items()]
+    names += [name for name in request.headers if name in {"if-match", "idempotency-key"}]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise invalid_request(*((name, "given more than once") for name in repeated))
+
+
+def _never_stored(response: Response) -> None:
+    response.headers["Cache-Control"] = "no-store"

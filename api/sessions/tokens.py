@@ -1,0 +1,24 @@
+"""The token of an anonymous session: made from its id, so it can be repeated; only its hash is stored."""
+
+import hashlib
+import hmac
+from base64 import urlsafe_b64encode
+from uuid import UUID
+
+from api.errors import not_configured
+from api.settings import Settings
+
+
+def session_token(settings: Settings, session: UUID, rotation: int = 0) -> str:
+    """The token of a session: an HMAC of its id and rotation, under a key made from the secret key."""
+    if settings.supabase_secret_key is None:
+        raise not_configured("SUPABASE_SECRET_KEY is not set.")
+    secret = settings.supabase_secret_key.get_secret_value().strip().encode()
+    key = hmac.digest(secret, b"lull session token", "sha256")
+    digest = hmac.digest(key, f"{session}:{rotation}".encode(), "sha256")
+    return urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def token_hash(token: str) -> str:
+    """What the database keeps of a token, in hexadecimal."""
+    return hashlib.sha256(token.encode()).hexdigest()
