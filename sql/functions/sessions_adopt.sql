@@ -15,6 +15,7 @@
 create or replace function lull.adopt_sessions(p_table regclass, p_kind text)
 returns text
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -78,9 +79,10 @@ as $$
     from lull.table_columns(p_table) c
     where c.name = 'first_message_at' and c.type not like 'timestamp%with time zone'
     union all
-    select r from unnest(lull.adoption_reasons(p_table, null, null)) r
-    where r not like 'its clock%' and r not like 'no index begins%'
-  );
+    select format('%s does not own it', current_user)
+    from pg_catalog.pg_class c
+    where c.oid = p_table and not pg_has_role(c.relowner, 'usage')
+  ) || lull.restorable_reasons(p_table);
 $$;
 
 -- Make (or make anew) the triggers of a session table, and the one that writes back. Their functions carry the owner's
