@@ -65,6 +65,10 @@ as $$
 declare
   v_name text := split_part(p_identity, '(', 1);
 begin
+  -- A view of ours whose name a table has now was dropped by the team.
+  delete from lull.objects
+  where kind = 'view' and identity = p_identity
+    and (select relkind from pg_catalog.pg_class where oid = to_regclass(v_name)) <> 'v';
   if not exists (select 1 from lull.objects where identity = p_identity) then
     if (case p_kind when 'function' then to_regprocedure(p_identity) is not null else to_regclass(v_name) is not null end) then
       raise notice '% exists and was left alone. Lull''s % of that name was not created: rename yours and migrate again, or keep yours%.',
