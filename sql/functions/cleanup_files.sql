@@ -40,7 +40,8 @@ end
 $$;
 
 -- Record what Storage said of claimed removals: p_done are gone for certain, p_failed ([{"id", "error"}]) stay queued
--- and become dead letters after ten such answers (an outage of Storage is no answer). Needs no lease: the bytes are gone whoever holds it now.
+-- and become dead letters after ten such answers (an outage of Storage is no answer). Needs no lease: the bytes are gone
+-- whoever holds it now.
 create or replace function public.lull_settle_file_removals(p_run uuid, p_done bigint[], p_failed jsonb)
 returns jsonb
 language plpgsql
