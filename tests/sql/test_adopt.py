@@ -7,17 +7,17 @@ import pytest
 
 from tests.sql.driver import preview, scalar
 from tests.sql.team_tables import POLICY, adopt, clean, create, create_table, policy_on, restore
-from tests.sql_servers import Connection, Database
+from tests.sql_servers import Connection
 
 
 @pytest.fixture
-def db(sql_database: Database) -> Connection:
-    return sql_database.connect()
+def db(undone: Connection) -> Connection:
+    return undone
 
 
 def refusal(db: Connection, table: str, clock: str = "touched", **arguments: str | None) -> str:
     """Adopt a table that cannot be adopted and return the sentence."""
-    with pytest.raises(psycopg.Error) as caught:
+    with pytest.raises(psycopg.Error) as caught, db.transaction():
         adopt(db, table, clock, **arguments)
     assert caught.value.sqlstate == "PT422"
     assert caught.value.diag.message_detail == "not-adoptable"

@@ -10,12 +10,12 @@ import pytest
 
 from tests.sql.driver import add_session, line, policies, preview, run_cleanup, scalar
 from tests.sql.team_tables import POLICY, adopt, clean, create, create_table, policy_on
-from tests.sql_servers import Connection, Database
+from tests.sql_servers import Connection
 
 
 @pytest.fixture
-def db(sql_database: Database) -> Connection:
-    connection = sql_database.connect()
+def db(undone: Connection) -> Connection:
+    connection = undone
     create(
         connection,
         "create type mood as enum ('fine', 'bad')",
@@ -35,7 +35,7 @@ def refusal(db: Connection, **changes: Any) -> str:
     """Try to store a policy and return the sentence; the policies are as before."""
     before = scalar(db, "select count(*) from lull.policies")
     policy = policy_on("public.things") | changes
-    with pytest.raises(psycopg.Error) as caught:
+    with pytest.raises(psycopg.Error) as caught, db.transaction():
         db.execute("select lull.apply_policies(%s)", (json.dumps([*policies(), policy]),))
     assert (caught.value.sqlstate, caught.value.diag.message_detail) == ("PT422", "invalid-policy")
     assert scalar(db, "select count(*) from lull.policies") == before

@@ -9,7 +9,7 @@ import pytest
 
 from infra.local.environment import ROOT
 from tests.sql.driver import scalar
-from tests.sql_servers import Connection, Database
+from tests.sql_servers import Connection
 
 RELATIONS = """
     select c.oid::regclass::text as name, c.relkind from pg_class c
@@ -26,8 +26,8 @@ FUNCTIONS = """
 
 
 @pytest.fixture
-def db(sql_database: Database) -> Connection:
-    connection = sql_database.connect()
+def db(undone: Connection) -> Connection:
+    connection = undone
     connection.execute("set search_path = ''")
     return connection
 
@@ -163,6 +163,6 @@ def test_a_function_in_the_callers_search_path_is_not_called_with_our_rights(db:
     db.execute("grant usage on schema trap to service_role")
     db.execute("set role service_role")
     db.execute("set search_path = trap, pg_catalog")
-    with pytest.raises(psycopg.errors.RaiseException, match="trapped"):
+    with pytest.raises(psycopg.errors.RaiseException, match="trapped"), db.transaction():
         db.execute("select now()")
     assert not refused(db, "select public.lull_preview_cleanup('[]')")

@@ -8,12 +8,12 @@ import pytest
 
 from tests.sql.driver import add_session, call, run_cleanup, scalar
 from tests.sql.team_tables import adopt, clean, create, create_table, differences, restore, snapshot
-from tests.sql_servers import Connection, Database
+from tests.sql_servers import Connection
 
 
 @pytest.fixture
-def db(sql_database: Database) -> Connection:
-    return sql_database.connect()
+def db(undone: Connection) -> Connection:
+    return undone
 
 
 @pytest.fixture
