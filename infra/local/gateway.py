@@ -22,6 +22,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from infra.local.ports import HOST
 from infra.local.storage import create_storage
 
+KEYS = "/auth/v1/.well-known/jwks.json"
+OPEN = {"/health", KEYS}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # Between two hosts, not between caller and server (RFC 9110, section 7.6.1), or set anew by the client
 # library.
@@ -54,6 +56,8 @@ def create_gateway(postgrest_url: str, jwt_secret: str, storage: ASGIApp | None 
 
     routes: list[Route | Mount] = [
         Route("/health", lambda _: JSONResponse({"status": "ok"})),
+        # what a project answers that signs its users' tokens with the secret alone
+        Route(KEYS, lambda _: JSONResponse({"keys": []})),
         Route("/rest/v1/{path:path}", rest, methods=METHODS),
     ]
     if storage is not None:
@@ -70,7 +74,7 @@ class KeyGuard:
         self._known: set[str] = set()  # verifying a signature costs more than the rest of the gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == "/health":
+        if scope["type"] != "http" or scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return
         refusal = self._refuse(Request(scope))

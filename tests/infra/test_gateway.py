@@ -58,6 +58,13 @@ def probe(
     sql.execute("notify pgrst, 'reload schema'")
 
 
+def test_a_project_without_signing_keys_publishes_an_empty_set_to_anybody(
+    running_stack: LocalSupabase,
+) -> None:
+    answer = httpx.get(f"{running_stack.supabase_url}/auth/v1/.well-known/jwks.json", trust_env=False)
+    assert (answer.status_code, answer.json()) == (200, {"keys": []})
+
+
 def test_a_request_without_a_key_is_refused(rest: httpx.Client) -> None:
     answer = rest.get("/")
     assert answer.status_code == 401
