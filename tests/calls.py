@@ -13,7 +13,7 @@ ADMIN = {"Authorization": f"Bearer {SECRET}"}
 
 def settings(environment: dict[str, str] | None = None, **changes: Any) -> Settings:
     """Settings with the tests' secret, for the Supabase of `environment` if any."""
-    known = {"SUPABASE_URL", "SUPABASE_SECRET_KEY"}
+    known = {"SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_JWT_SECRET", "SERVICE_SECRET"}
     reached = {name.lower(): value for name, value in (environment or {}).items() if name in known}
     return Settings(**{"cron_secret": SECRET, **reached, **changes})
 
