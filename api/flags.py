@@ -96,8 +96,12 @@ class _Provided:
 
     def _ask(self, caller: Caller) -> Decision:
         from openfeature.evaluation_context import EvaluationContext
+        from openfeature.provider import ProviderStatus
 
-        details = self._connected().get_boolean_details(
+        client = self._connected()
+        if client.get_provider_status() not in {ProviderStatus.READY, ProviderStatus.STALE}:
+            return _decision(False, "ERROR")
+        details = client.get_boolean_details(
             EARLY_SESSIONS,
             False,
             EvaluationContext(key_of(caller), {"kind": "user" if caller.user_id else "anonymous"}),
