@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from fastapi import Request
+from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import SecretStr
 
 from api.access_tokens import AccessTokens, InvalidToken
@@ -14,6 +15,13 @@ from api.errors import Problem, not_configured
 from api.settings import Settings
 
 SHORTEST_SECRET = 16
+
+# These only tell the OpenAPI document: who is calling is decided below.
+ADMIN_SCHEME = [Depends(HTTPBearer(auto_error=False, scheme_name="adminSecret"))]
+CALLER_SCHEMES = [
+    Depends(HTTPBearer(auto_error=False, scheme_name="accessTokenOrServiceSecret")),
+    Depends(APIKeyHeader(name="X-Session-Token", auto_error=False, scheme_name="sessionToken")),
+]
 
 
 @dataclass(frozen=True)

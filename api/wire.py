@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
@@ -15,6 +16,7 @@ from api.errors import Problem, invalid_request, validation_problem
 
 LONGEST_BODY = 64 * 1024
 DEEPEST = 64
+LONGEST_NUMBER = 1000
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -51,6 +53,15 @@ class Question(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
 
+def refuse_repetition(request: Request) -> None:
+    """Refuse a parameter, or a header that changes what is done, that was given twice: which one is meant?"""
+    names = [name for name, _ in request.query_params.multi_items()]
+    names += [name for name in request.headers if name in {"if-match", "idempotency-key"}]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise invalid_request(*((name, "given more than once") for name in repeated))
+
+
 async def read_body(request: Request) -> bytes:
     """The body as it was sent; 422 as soon as it is longer than anything that is meant for this API."""
     body = b""
@@ -72,7 +83,9 @@ def parse_body(body: bytes, model: type[Body], *, optional: bool = False) -> Bod
             return model()
         raise invalid_request(("body", "must be a JSON object, and is empty"))
     try:
-        value = json.loads(body.decode(), parse_constant=_no_number, object_pairs_hook=_object)
+        value = json.loads(
+            body.decode(), parse_constant=_no_number, parse_int=_integer, object_pairs_hook=_object
+        )
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise Problem(400, "undecodable-body", f"The body is not JSON in UTF-8: {error}.") from error
     except RecursionError:
@@ -92,6 +105,12 @@ def parse_body(body: bytes, model: type[Body], *, optional: bool = False) -> Bod
 
 def _no_number(name: str) -> object:
     raise json.JSONDecodeError(f"{name} is no JSON", name, 0)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"holds a number of more than {LONGEST_NUMBER} digits")
+    return int(digits)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,36 +1,20 @@
 """The shapes of the cleanup's answers: validated from the SQL functions' snake_case, dumped in camelCase."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
-from pydantic.alias_generators import to_camel
+from pydantic import Field, PlainSerializer
 
-
-def utc(value: object) -> object:
-    """A time as RFC 3339 in UTC; a text that is no time of this calendar (infinity, BC) as it is."""
-    try:
-        moment = datetime.fromisoformat(str(value)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return value
-    return moment.isoformat().replace("+00:00", "Z")
+from api.wire import Answer, Time
 
 
 def _short(hours: float) -> int | float:
     return int(hours) if hours == int(hours) else hours
 
 
-Time = Annotated[str, BeforeValidator(utc)]
 Hours = Annotated[float, PlainSerializer(_short)]
 
 
-class _Camel(BaseModel):
-    """Validated from an answer's snake_case, dumped in camelCase."""
-
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
-
-
-class SampledSession(_Camel):
+class SampledSession(Answer):
     """A row that would go, and why."""
 
     id: str
@@ -42,7 +26,7 @@ class SampledSession(_Camel):
     reason: str
 
 
-class _PolicyReport(_Camel):
+class _PolicyReport(Answer):
     name: str
     target: str
     threshold_hours: Hours
@@ -66,7 +50,7 @@ class PolicyPreview(_PolicyReport):
     error: str | None
 
 
-class SkippedRow(_Camel):
+class SkippedRow(Answer):
     """A row that could not be deleted, and why."""
 
     key: str
@@ -91,7 +75,7 @@ class PolicyOutcome(_PolicyReport):
     has_more: bool
 
 
-class FilesOutcome(_Camel):
+class FilesOutcome(Answer):
     """What became of the files of rows purged by this run or an earlier one."""
 
     removed: int
@@ -101,7 +85,7 @@ class FilesOutcome(_Camel):
     error: str | None
 
 
-class DryRunReport(_Camel):
+class DryRunReport(Answer):
     """The dry run; the first four are about one policy."""
 
     dry_run: Literal[True] = True
@@ -112,7 +96,7 @@ class DryRunReport(_Camel):
     at: Time
 
 
-class RunReport(_Camel):
+class RunReport(Answer):
     """The run; thresholdHours and deleted are about one policy."""
 
     dry_run: Literal[False] = False
@@ -126,7 +110,7 @@ class RunReport(_Camel):
     at: Time
 
 
-class SkippedReport(_Camel):
+class SkippedReport(Answer):
     """Nothing was done: another run is at it, or the cleanup is paused."""
 
     dry_run: Literal[False] = False

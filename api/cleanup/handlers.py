@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from api.auth import require_admin
+from api.auth import ADMIN_SCHEME, require_admin
 from api.cleanup.answers import DryRunReport, RunReport, SkippedReport
 from api.cleanup.preview import preview_cleanup
 from api.cleanup.report import PATH, dry_run_report, run_report
@@ -62,7 +62,8 @@ def cleanup_routes(settings: Settings, cleanup: Cleanup) -> APIRouter:
         require_admin(request, settings)
 
     # In this order, and before the query is read: who is not the admin learns nothing about it.
-    router = APIRouter(tags=["cleanup"], dependencies=[Depends(admin), Depends(_refuse_what_nobody_reads)])
+    guards = [Depends(admin), Depends(_refuse_what_nobody_reads), *ADMIN_SCHEME]
+    router = APIRouter(tags=["cleanup"], dependencies=guards)
     errors = documented(401, 409, 422, 500, 503)
 
     @router.get(PATH, responses=errors)

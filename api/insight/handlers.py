@@ -3,17 +3,16 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel, Field
 
 from api import __version__
-from api.auth import Caller, Callers, require_admin
+from api.auth import ADMIN_SCHEME, CALLER_SCHEMES, Caller, Callers, require_admin
 from api.database import Database
 from api.errors import documented
 from api.flags import EARLY_SESSIONS, Decide
 from api.insight.funnel import Funnel, read_funnel
 from api.settings import Settings
-from api.wire import Answer, Digits, Question
+from api.wire import Answer, Digits, Question, refuse_repetition
 
 
 class Health(BaseModel):
@@ -48,15 +47,11 @@ class FunnelQuery(Question):
 def insight_routes(settings: Settings, database: Database, callers: Callers, decide: Decide) -> APIRouter:
     """The read-only routes, over these parts."""
     router = APIRouter(tags=["insight"], dependencies=[Depends(_never_stored)])
-    flag_schemes = [
-        Depends(HTTPBearer(auto_error=False, scheme_name="accessTokenOrServiceSecret")),
-        Depends(APIKeyHeader(name="X-Session-Token", auto_error=False, scheme_name="sessionToken")),
-    ]
 
     def admin(request: Request) -> None:
         require_admin(request, settings)
 
-    admin_only = [Depends(admin), Depends(HTTPBearer(auto_error=False, scheme_name="adminSecret"))]
+    admin_only = [Depends(admin), Depends(refuse_repetition), *ADMIN_SCHEME]
 
     @router.get("/api/health")
     def health() -> Health:
@@ -65,7 +60,7 @@ def insight_routes(settings: Settings, database: Database, callers: Callers, dec
 
     @router.get(
         "/api/flags",
-        dependencies=flag_schemes,
+        dependencies=CALLER_SCHEMES,
         responses=documented(401, 500, 503),
         openapi_extra={"security": [{}]},
     )

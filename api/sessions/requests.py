@@ -1,18 +1,16 @@
 """What the routes of sessions have in common: headers, bodies, refusals, and how OpenAPI tells of them."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Request, Response, params
-from fastapi.security import APIKeyHeader, HTTPBearer
+from fastapi import Depends, Header, Query, Response, params
 from pydantic import BaseModel
 
-from api.auth import Callers
-from api.errors import documented, invalid_request
+from api.auth import CALLER_SCHEMES, Callers
+from api.errors import documented
 from api.sessions.idempotency import PATTERN
 from api.sessions.models import End, NewSession, Nothing
-from api.wire import parse_body, read_body
+from api.wire import parse_body, read_body, refuse_repetition
 
 Body = Annotated[bytes, Depends(read_body)]
 Version = Annotated[
@@ -67,11 +65,9 @@ def guards(callers: Callers) -> Sequence[params.Depends]:
     """What every route asks first, in this order: who is it, and is anything said twice."""
     return [
         Depends(callers.identify),
-        Depends(_refuse_repetition),
+        Depends(refuse_repetition),
         Depends(_never_stored),
-        # Only for the document: `identify` reads the headers itself.
-        Depends(HTTPBearer(auto_error=False, scheme_name="accessTokenOrServiceSecret")),
-        Depends(APIKeyHeader(name="X-Session-Token", auto_error=False, scheme_name="sessionToken")),
+        *CALLER_SCHEMES,
     ]
 
 
@@ -82,14 +78,6 @@ def no_query(_query: Annotated[Nothing, Query()]) -> None:
 def expect_no_body(body: Body) -> None:
     """Refuse a body with anything in it: nobody would read it."""
     parse_body(body, Nothing, optional=True)
-
-
-def _refuse_repetition(request: Request) -> None:
-    names = [name for name, _ in request.query_params.multi_items()]
-    names += [name for name in request.headers if name in {"if-match", "idempotency-key"}]
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise invalid_request(*((name, "given more than once") for name in repeated))
 
 
 def _never_stored(response: Response) -> None:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from api.cleanup.answers import utc
 from api.cleanup.report import age_in_words
 
 
@@ -24,17 +23,3 @@ from api.cleanup.report import age_in_words
 )
 def test_an_age_is_said_in_the_two_units_that_matter(seconds: float, words: str) -> None:
     assert age_in_words(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ("2026-11-20T10:00:00+00:00", "2026-11-20T10:00:00Z"),
-        ("2026-11-20T10:00:00.123456+05:30", "2026-11-20T04:30:00.123456Z"),
-        ("infinity", "infinity"),
-        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),
-        (None, None),
-    ],
-)
-def test_times_are_utc_and_what_is_none_stays(given: object, said: object) -> None:
-    assert utc(given) == said

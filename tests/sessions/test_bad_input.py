@@ -63,7 +63,7 @@ BODIES = [
     (b'{"kind":"game","\\ud800":1}', 422, "\\ud800"),
     (b'{"kind":"game","metadata":{"a":1e999}}', 422, "metadata"),
     (b'{"kind":"game","metadata":{"a":-1e999}}', 422, "metadata"),
-    (b'{"kind":"game","metadata":{"a":' + b"9" * 5000 + b"}}", 422, "body"),
+    (b'{"kind":"game","metadata":{"a":' + b"9" * 1001 + b"}}", 422, "body"),
     (b'{"kind":"game","metadata":{"a":' + b"[" * 70 + b"]" * 70 + b"}}", 422, "metadata"),
     (b'{"kind":"game","metadata":' + b'{"a":' * 8000 + b"1" + b"}" * 8001, 422, "body"),
     (b"[" * 60_000, 422, "body"),
@@ -114,7 +114,7 @@ def test_a_body_that_cannot_be_meant_is_refused(
     [
         {"a": "x" * (16_384 - len('{"a":""}'))},
         {"a": "é" * 8_188},
-        {"a": [10**400, -(10**4000), 1e22, 5e-324, 0.1, -0.0]},
+        {"a": [10**400, -(10**998), 1e22, 5e-324, 0.1, -0.0]},
         {"\u2028": "\ud7ff\ue000\uffff😀\x01\x7f", "": None},
         {"__proto__": {"constructor": True}, "$ref": "'; drop table x; --", "%s": "{}"},
     ],
