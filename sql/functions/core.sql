@@ -93,7 +93,7 @@ begin
   loop
     execute 'select realtime.send($1, $2, $3, true)'
     using jsonb_build_object('id', p_event.id, 'sessionId', p_event.session_id, 'kind', p_event.kind,
-      'event', p_event.event, 'at', p_event.at, 'data', p_event.data), p_event.event, v_topic || ':' || p_event.session_id;
+      'event', p_event.event, 'at', p_event.at, 'data', p_event.data - 'run'), p_event.event, v_topic || ':' || p_event.session_id;
   end loop;
 exception when others then
   raise warning 'event % was not broadcast: %', p_event.id, sqlerrm;

@@ -62,7 +62,7 @@ begin
 end
 $$;
 
--- A session's events behind p_after, oldest first. They are appended under the session's lock, so their order is the
+-- A session's events behind p_after, oldest first; without the ids of runs, which are the operator's. They are appended under the session's lock, so their order is the
 -- order of what happened. Returns {"events": [{"id", "event", "at", "data"}], "more"}.
 create or replace function public.lull_session_events(
   p_session uuid, p_caller jsonb, p_after bigint default 0, p_limit integer default 100)
@@ -78,7 +78,7 @@ declare
   v_events jsonb;
 begin
   perform public.lull_get_session(p_session, p_caller);
-  select coalesce(jsonb_agg(jsonb_build_object('id', e.id, 'event', e.event, 'at', e.at, 'data', e.data) order by e.id),
+  select coalesce(jsonb_agg(jsonb_build_object('id', e.id, 'event', e.event, 'at', e.at, 'data', e.data - 'run') order by e.id),
     '[]')
   into v_events
   from (
