@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
 
 from api.errors import Problem, invalid_request, validation_problem
 
@@ -19,6 +20,14 @@ DEEPEST = 64
 LONGEST_NUMBER = 1000
 
 Body = TypeVar("Body", bound=BaseModel)
+
+
+class NotNull:
+    """Says in the document what None means where nobody can send a null: that it was not sent."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Any:
+        shown = handler(schema)
+        return next(each for each in shown["anyOf"] if each != {"type": "null"})
 
 
 def utc(value: object) -> object:
@@ -38,7 +47,7 @@ def digits(value: object) -> object:
 
 
 Time = Annotated[str, BeforeValidator(utc), Field(json_schema_extra={"format": "date-time"})]
-Digits = Annotated[int, BeforeValidator(digits)]
+PlainDigits = BeforeValidator(digits)  # behind the limits: before it, they would be missing in the document
 
 
 class Answer(BaseModel):

@@ -15,6 +15,7 @@ from api.cleanup.report import PATH, dry_run_report, run_report
 from api.cleanup.run import Cleanup, run_cleanup
 from api.errors import documented, invalid_request
 from api.settings import Settings
+from api.wire import NotNull, PlainDigits
 
 DEFAULT_POLICY = "abandoned-drafts"
 
@@ -40,17 +41,21 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
 
-    dry_run: Literal["true", "false"] | None = Field(
+    dry_run: Annotated[Literal["true", "false"] | None, NotNull()] = Field(
         default=None,
         description="Decides; by default GET only shows, except for the scheduler, and POST executes.",
     )
-    policy: str | None = Field(default=None, description=f"Default: {DEFAULT_POLICY}; all of them run.")
-    max_rows: Annotated[int, BeforeValidator(_number), Field(ge=1, le=10_000_000)] | None = Field(
+    policy: Annotated[str | None, NotNull()] = Field(
+        default=None, description=f"Default: {DEFAULT_POLICY}; all of them run."
+    )
+    max_rows: Annotated[Annotated[int, Field(ge=1, le=10_000_000), PlainDigits] | None, NotNull()] = Field(
         default=None, description="With `policy`: let up to so many rows pass its breaker, this once."
     )
-    threshold_hours: Annotated[float, BeforeValidator(_number), Field(ge=0.1, le=8760)] | None = None
-    at: Annotated[AwareDatetime, BeforeValidator(_rfc3339)] | None = None
-    limit: Annotated[int, BeforeValidator(_number), Field(ge=1, le=200)] | None = Field(
+    threshold_hours: Annotated[
+        Annotated[float, Field(ge=0.1, le=8760), BeforeValidator(_number)] | None, NotNull()
+    ] = None
+    at: Annotated[Annotated[AwareDatetime, BeforeValidator(_rfc3339)] | None, NotNull()] = None
+    limit: Annotated[Annotated[int, Field(ge=1, le=200), PlainDigits] | None, NotNull()] = Field(
         default=None, description="How many sessions to show, oldest first (20)."
     )
 

@@ -1,7 +1,7 @@
 """The dry run: the selection of a run, without the run."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from api.cleanup.policies import Policy
@@ -22,7 +22,7 @@ def preview_cleanup(
     """Ask what a run would delete now, or at another time; with a sample of the `subject` policy's rows."""
     arguments = {
         "p_policies": [policy.arguments() for policy in policies],
-        "p_at": at.isoformat() if at else None,
+        "p_at": at.astimezone(UTC).isoformat() if at else None,  # Postgres knows no offset beyond 15:59
         "p_sample": subject,
         "p_limit": limit,
         "p_max_rows": max_rows,

@@ -12,7 +12,7 @@ from api.errors import documented
 from api.flags import EARLY_SESSIONS, Decide
 from api.insight.funnel import Funnel, read_funnel
 from api.settings import Settings
-from api.wire import Answer, Digits, Question, refuse_repetition
+from api.wire import Answer, PlainDigits, Question, refuse_repetition
 
 
 class Health(BaseModel):
@@ -41,7 +41,9 @@ class Flags(Answer):
 class FunnelQuery(Question):
     """How far back."""
 
-    days: Annotated[Digits, Field(ge=1, le=400)] = Field(default=7, description="Today included, in UTC.")
+    days: Annotated[int, Field(ge=1, le=400), PlainDigits] = Field(
+        default=7, description="Today included, in UTC."
+    )
 
 
 def insight_routes(settings: Settings, database: Database, callers: Callers, decide: Decide) -> APIRouter:

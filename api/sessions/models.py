@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
-from api.wire import Answer, Digits, Question, Time
+from api.wire import Answer, NotNull, PlainDigits, Question, Time
 
 LARGEST_METADATA = 16 * 1024
 
@@ -57,17 +57,21 @@ class Nothing(Question):
 class ListQuery(Question):
     """Which sessions to list."""
 
-    kind: Kind | None = None
-    status: Status | None = None
-    limit: Annotated[Digits, Field(ge=1, le=100)] = 20
-    cursor: str | None = Field(default=None, max_length=200, description="`nextCursor` of the page before.")
+    kind: Annotated[Kind | None, NotNull()] = None
+    status: Annotated[Status | None, NotNull()] = None
+    limit: Annotated[int, Field(ge=1, le=100), PlainDigits] = 20
+    cursor: Annotated[str | None, NotNull()] = Field(
+        default=None, max_length=200, description="`nextCursor` of the page before."
+    )
 
 
 class EventsQuery(Question):
     """Which events to read."""
 
-    after: Annotated[Digits, Field(ge=0)] = Field(default=0, description="The last event id seen before.")
-    limit: Annotated[Digits, Field(ge=1, le=100)] = 100
+    after: Annotated[int, Field(ge=0, lt=10**18), PlainDigits] = Field(
+        default=0, description="The last event id seen before."
+    )
+    limit: Annotated[int, Field(ge=1, le=100), PlainDigits] = 100
 
 
 class Session(Answer):

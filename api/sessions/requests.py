@@ -10,11 +10,12 @@ from api.auth import CALLER_SCHEMES, Callers
 from api.errors import documented
 from api.sessions.idempotency import PATTERN
 from api.sessions.models import End, NewSession, Nothing
-from api.wire import parse_body, read_body, refuse_repetition
+from api.wire import NotNull, parse_body, read_body, refuse_repetition
 
 Body = Annotated[bytes, Depends(read_body)]
 Version = Annotated[
     str | None,
+    NotNull(),
     Header(
         alias="If-Match",
         pattern=r'^"[1-9][0-9]{0,8}"$',
@@ -23,6 +24,7 @@ Version = Annotated[
 ]
 IdempotencyKey = Annotated[
     str | None,
+    NotNull(),
     Header(
         alias="Idempotency-Key",
         pattern=PATTERN,

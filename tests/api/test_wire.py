@@ -1,7 +1,7 @@
 """How values travel: times, numbers, names, bodies."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given as generated
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from api.errors import Problem, problem_response
-from api.wire import DEEPEST, Answer, Digits, Question, parse_body, utc
+from api.wire import DEEPEST, Answer, PlainDigits, Question, parse_body, utc
 
 
 class Anything(Question):
@@ -21,7 +21,7 @@ class Anything(Question):
 class Page(Question):
     """A query."""
 
-    limit: Digits = Field(default=1, ge=1)
+    limit: Annotated[int, Field(ge=1), PlainDigits] = 1
 
 
 def refusal(body: bytes) -> Problem:
