@@ -63,21 +63,23 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_name text := split_part(p_identity, '(', 1);
+  c_mark constant text := 'Made by Lull, and replaced on each deploy.';
+  v_object oid := case p_kind when 'function' then to_regprocedure(p_identity)::oid else to_regclass(p_identity)::oid end;
 begin
-  -- A view of ours whose name a table has now was dropped by the team.
-  delete from lull.objects
-  where kind = 'view' and identity = p_identity
-    and (select relkind from pg_catalog.pg_class where oid = to_regclass(v_name)) <> 'v';
-  if not exists (select 1 from lull.objects where identity = p_identity) then
-    if (case p_kind when 'function' then to_regprocedure(p_identity) is not null else to_regclass(v_name) is not null end) then
-      raise notice '% exists and was left alone. Lull''s % of that name was not created: rename yours and migrate again, or keep yours%.',
-        p_identity, p_kind,
-        case when p_kind = 'view' then ' and tie it in with lull.adopt_sessions() or lull.adopt()' else '' end;
-      return;
-    end if;
-    insert into lull.objects (kind, identity) values (p_kind, p_identity);
+  -- Ours is what the ledger names and what still carries the mark: a name can be dropped and taken again.
+  if v_object is not null and not (
+    exists (select 1 from lull.objects where identity = p_identity)
+    and obj_description(v_object, case p_kind when 'function' then 'pg_proc' else 'pg_class' end)
+      is not distinct from c_mark
+  ) then
+    delete from lull.objects where identity = p_identity;
+    raise notice '% exists and was left alone. Lull''s % of that name was not created: rename yours and migrate again, or keep yours%.',
+      p_identity, p_kind,
+      case when p_kind = 'view' then ' and tie it in with lull.adopt_sessions() or lull.adopt()' else '' end;
+    return;
   end if;
   execute p_ddl;
+  execute format('comment on %s %s is %L', p_kind, p_identity, c_mark);
+  insert into lull.objects (kind, identity) values (p_kind, p_identity) on conflict (identity) do nothing;
 end
 $$;

@@ -53,7 +53,7 @@ def remove_files(
         except StorageUnavailable as problem:
             report.error = problem.detail
         if done or failed:
-            arguments = {"p_run": lease["p_run"], "p_done": done, "p_failed": failed}
+            arguments = {**lease, "p_done": done, "p_failed": failed}
             database.call("lull_settle_file_removals", arguments, timeout_seconds=_TIMEOUT_SECONDS)
         report.removed += len(done)
         report.failed += len(failed)

@@ -22,6 +22,7 @@ language plpgsql
 security definer
 set search_path = ''
 set statement_timeout = '10s'
+set lock_timeout = '2s'
 set timezone = 'UTC'
 as $$
 declare
@@ -60,8 +61,12 @@ begin
       values (p_caller, now(), p_lease_seconds, clock_timestamp() + make_interval(secs => p_lease_seconds))
       returning * into v_run;
       exit;
-    exception when unique_violation then
-      null;  -- another begin was first: look again
+    exception
+      when unique_violation then
+        null;  -- another begin was first: look again
+      when lock_not_available then
+        return jsonb_build_object('started', false, 'reason', 'running', 'since', now(), 'run_id', null,
+          'message', 'Another run is under way in a transaction of its own. This call changed nothing.');
     end;
   end loop;
 
@@ -74,8 +79,7 @@ begin
     select e ->> 'name' as name, n as position, e as definition, row_number() over (order by l.last nulls first, n) as n
     from jsonb_array_elements(p_policies) with ordinality x (e, n)
     left join lateral (
-      select max(completed_at) as last from lull.cleanup_run_policies c
-      where c.policy = e ->> 'name' and c.outcome = 'completed'
+      select max(opened_at) as last from lull.cleanup_run_policies c where c.policy = e ->> 'name'
     ) l on true
     where p_only is null or e ->> 'name' = p_only
   ) p
@@ -135,6 +139,21 @@ begin
 end
 $$;
 
+-- Renew the lease without doing anything else: a run calls it when a time-out has undone the renewal of a batch.
+create or replace function public.lull_renew_lease(p_run uuid, p_token uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+set statement_timeout = '5s'
+set timezone = 'UTC'
+as $$
+begin
+  perform lull.renew_lease(p_run, p_token);
+  return (select jsonb_build_object('lease_until', lease_until) from lull.cleanup_runs where id = p_run);
+end
+$$;
+
 -- Open a policy of a run: freeze its cutoff, preview it, let the breaker decide. Returns the preview with "outcome":
 -- `open`, `stopped` (nothing of the policy will be touched) or `failed`. Renews the lease.
 create or replace function public.lull_open_policy(p_run uuid, p_token uuid, p_policy text)
@@ -143,6 +162,7 @@ language plpgsql
 security definer
 set search_path = ''
 set statement_timeout = '30s'
+set lock_timeout = '2s'
 set timezone = 'UTC'
 set datestyle = 'ISO'
 set extra_float_digits = '1'
@@ -173,7 +193,7 @@ begin
   end if;
   if v_line.outcome = 'pending' then
     update lull.cleanup_run_policies
-    set cutoff = (v_preview ->> 'cutoff')::timestamptz, would = (v_preview ->> 'would')::bigint,
+    set opened_at = clock_timestamp(), cutoff = (v_preview ->> 'cutoff')::timestamptz, would = (v_preview ->> 'would')::bigint,
       capped = (v_preview ->> 'capped')::boolean, would_cascade = v_preview -> 'cascaded',
       would_files = (v_preview ->> 'files')::bigint, allowed = (v_preview ->> 'limit')::bigint, outcome = v_outcome,
       stop_reason = v_preview ->> 'stop_reason', error = v_reason,

@@ -12,14 +12,11 @@ set statement_timeout = '10s'
 set lock_timeout = '500ms'
 as $$
 declare
+  v_claimed bigint[];
   v_cancelled integer;
   v_removals jsonb;
 begin
   perform lull.check_lease(p_run, p_token);
-  delete from lull.file_removals r
-  using lull.session_files f
-  where f.bucket = r.bucket and f.path = r.path and r.not_before <= now();
-  get diagnostics v_cancelled = row_count;
   with due as (
     select id from lull.file_removals
     where dead_at is null and not_before <= now() and claimed_by is distinct from p_run
@@ -31,18 +28,27 @@ begin
     set claimed_by = p_run
     from due
     where r.id = due.id
-    returning r.id, r.bucket, r.path
+    returning r.id
   )
-  select coalesce(jsonb_agg(to_jsonb(c) order by c.id), '[]') into v_removals from claimed c;
+  select array_agg(id) into v_claimed from claimed;
+  delete from lull.file_removals r
+  where r.id = any (v_claimed)
+    and exists (select 1 from lull.session_files f where f.bucket = r.bucket and f.path = r.path);
+  get diagnostics v_cancelled = row_count;
+  select coalesce(jsonb_agg(jsonb_build_object('id', r.id, 'bucket', r.bucket, 'path', r.path) order by r.id), '[]')
+  into v_removals
+  from lull.file_removals r
+  where r.id = any (v_claimed);
   perform lull.renew_lease(p_run, p_token);
   return jsonb_build_object('removals', v_removals, 'cancelled', v_cancelled);
 end
 $$;
 
 -- Record what Storage said of claimed removals: p_done are gone for certain, p_failed ([{"id", "error"}]) stay queued
--- and become dead letters after ten such answers (an outage of Storage is no answer). Needs no lease: the bytes are gone
--- whoever holds it now.
-create or replace function public.lull_settle_file_removals(p_run uuid, p_done bigint[], p_failed jsonb)
+-- and become dead letters after ten such answers (an outage of Storage is no answer). Renews the lease when
+-- it is still held, and counts without it too: the bytes are gone whoever holds it now.
+create or replace function public.lull_settle_file_removals(
+  p_run uuid, p_token uuid, p_done bigint[], p_failed jsonb)
 returns jsonb
 language plpgsql
 security definer
@@ -55,6 +61,9 @@ declare
   v_failed integer;
   v_dead integer;
 begin
+  update lull.cleanup_runs
+  set lease_until = clock_timestamp() + make_interval(secs => lease_seconds)
+  where id = p_run and token = p_token and status = 'running' and lease_until > clock_timestamp();
   delete from lull.file_removals where id = any (p_done);
   get diagnostics v_removed = row_count;
   with failed as (

@@ -153,6 +153,10 @@ begin
     return format('the foreign key %s would change rows that a restore could not mend; make it on delete cascade',
       v_missing);
   end if;
+  v_missing := lull.cascade_objection(v_table, p_policy.archive);
+  if v_missing is not null then
+    return v_missing;
+  end if;
   begin
     perform lull.check_values(p_policy);
   exception when others then
@@ -168,6 +172,27 @@ begin
   end;
   return null;
 end
+$$;
+
+-- Why rows of a table must not be taken with what their foreign keys take along; null when they may.
+create or replace function lull.cascade_objection(p_table regclass, p_archive boolean default true)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select case
+    when p_archive and p_table = 'lull.archive'::regclass then
+      'what is archived cannot be archived once more; it needs archive = false'
+    when exists (select 1 from lull.cascade_edges(p_table) e where e.child = p_table) then
+      'its rows can go along with other rows of it (a foreign key leads back to it), held and fresh ones too'
+    when p_table <> 'lull.sessions'::regclass and exists (
+      select 1 from lull.session_tables s
+      where to_regclass(s.name) = p_table
+        or to_regclass(s.name) in (select e.child from lull.cascade_edges(p_table) e)
+    ) then
+      'it would take adopted sessions without their lull.sessions rows; the policies on lull.sessions take both'
+  end;
 $$;
 
 -- Compare each value of a policy with itself, as its column's type. Raises when one does not fit or has no equality.
@@ -301,5 +326,7 @@ as $$
       join pg_catalog.pg_am m on m.oid = c.relam and m.amname = 'btree'
       join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey[0:i.indnkeyatts - 1])
       where i.indrelid = p_table and i.indisvalid and a.attname = p_clock)
+    union all
+    select lull.cascade_objection(p_table) where lull.cascade_objection(p_table) is not null
   ) || lull.restorable_reasons(p_table);
 $$;

@@ -100,7 +100,7 @@ end
 $$;
 
 -- The breaker: how many rows a policy may take, and why it must not start. An operator's p_max_rows takes the place
--- of max_rows and growth, and raises the limit on cascaded rows in the same proportion.
+-- of every limit: whoever names it has read how many rows there are, and how many below them.
 -- Returns {"limit", "stop", "stop_reason"}.
 create or replace function lull.breaker(p_policy lull.policies, p_preview jsonb, p_max_rows bigint)
 returns jsonb
@@ -111,7 +111,6 @@ declare
   v_would bigint := (p_preview ->> 'would')::bigint;
   v_more text := case when (p_preview ->> 'capped')::boolean then 'more than ' else '' end;
   v_limit bigint := coalesce(p_max_rows, p_policy.max_rows);
-  v_cascade_limit bigint := p_policy.max_cascaded * greatest(1, ceil(v_limit::numeric / p_policy.max_rows));
   v_median numeric;
   v_growth bigint;
   v_matching bigint;
@@ -136,10 +135,10 @@ begin
     v_stop := 'max_growth';
     v_reason := format('%s rows would go, and its last runs took %s (median); the limit is now %s',
       v_would, v_median::bigint, v_growth);
-  elsif (p_preview ->> 'cascaded_total')::bigint > v_cascade_limit then
+  elsif p_max_rows is null and (p_preview ->> 'cascaded_total')::bigint > p_policy.max_cascaded then
     v_stop := 'max_cascaded';
     v_reason := format('%s rows below them would go along and the limit is %s',
-      p_preview ->> 'cascaded_total', v_cascade_limit);
+      p_preview ->> 'cascaded_total', p_policy.max_cascaded);
   elsif p_policy.max_percent is not null and p_max_rows is null and v_would > 0 then
     execute format('select count(*) from %s t where %s', p_policy.target::regclass, lull.policy_condition(p_policy))
     into v_matching;
@@ -167,6 +166,7 @@ stable
 security definer
 set search_path = ''
 set statement_timeout = '30s'
+set lock_timeout = '2s'
 set timezone = 'UTC'
 set datestyle = 'ISO'
 set extra_float_digits = '1'

@@ -238,3 +238,23 @@ begin
   return null;
 end
 $$;
+
+-- After a file's row was deleted otherwise than by a cleanup: queue its bytes. Whoever deletes a session by hand would
+-- leave them behind for ever.
+create or replace function lull.queue_deleted_file()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  perform lull.queue_file_removals(array[to_jsonb(old)]);
+  return null;
+end
+$$;
+
+create or replace trigger queue_deleted_file
+  after delete on lull.session_files
+  for each row
+  when (current_setting('lull.cleaning', true) is distinct from 'on')
+  execute function lull.queue_deleted_file();

@@ -102,6 +102,7 @@ begin
   elsif v_session.status in ('paused', 'ended') then
     perform lull.wrong_status(v_session, 'activated');
   elsif v_activated then
+    v_restored := lull.merge_archived(p_session) or v_restored;
     update lull.sessions
     set status = 'active', first_message_at = now(), version = version + 1,
       last_activity_at = greatest(last_activity_at, now())
@@ -131,6 +132,29 @@ begin
     return false;
   end if;
   return (lull.restore_archived('lull.sessions', p_session::text) ->> 'restored')::boolean;
+end
+$$;
+
+-- Bring back what hangs below an archived session whose row was made again meanwhile (an app that inserts its own id
+-- once more), and take it out of the archive. The caller holds the session's lock. Returns whether there was one.
+create or replace function lull.merge_archived(p_session uuid)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_archived lull.archive;
+  v_children jsonb;
+begin
+  select * into v_archived from lull.archive where target = 'lull.sessions' and key = p_session::text for update;
+  if not found then
+    return false;
+  end if;
+  v_children := lull.restore_children(v_archived.children);
+  delete from lull.archive where id = v_archived.id;
+  perform lull.append_event(p_session, v_archived.row ->> 'kind', 'restored',
+    jsonb_build_object('run', v_archived.run_id, 'children', v_children -> 'children'));
+  return true;
 end
 $$;
 

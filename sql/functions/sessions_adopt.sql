@@ -2,6 +2,7 @@
 -- below them, come back whole, and nothing historic is ever stale.
 --
 --   team's row inserted   → its lull.sessions row is opened
+--   a row below it written → activity (rows directly below; adopt again after adding such a table)
 --   team's row updated    → activity; a status or first message that the app writes itself is taken over
 --   team's row deleted    → its lull.sessions row goes too
 --   Lull's transition     → status and first message are written back
@@ -9,7 +10,8 @@
 
 -- Tie a table in. Its uuid primary key becomes the session's id; `status` and `first_message_at` are added where
 -- missing (existing rows become active with first_message_at = created_at). Whatever the rows say, as sessions they are
--- active and had their first message: history is never deletable.
+-- active and had their first message; games and rooms are put on hold too, because an active one has a time-out. So
+-- history is never deletable.
 -- Raises with every reason at once when the table cannot be tied in; then nothing was changed. Returns a sentence;
 -- called again, it makes the triggers anew and changes nothing else. Locks the table against writes while it runs.
 create or replace function lull.adopt_sessions(p_table regclass, p_kind text)
@@ -41,14 +43,14 @@ begin
   if not exists (select 1 from lull.table_columns(p_table) where name = 'first_message_at') then
     execute format('alter table %s add column first_message_at timestamptz', p_table);
     execute format('alter table %s disable trigger lull_follow_session', p_table);
-    execute format('update %s t set first_message_at = %s', p_table, v_created);
+    execute format('update %s t set first_message_at = %s where t.first_message_at is null', p_table, v_created);
     execute format('alter table %s enable trigger lull_follow_session', p_table);
   end if;
   execute format(
-    'insert into lull.sessions (id, kind, status, created_at, first_message_at, last_activity_at)
-     select t.%I, %L, ''active'', %s, coalesce(t.first_message_at, %s), now() from %s t
+    'insert into lull.sessions (id, kind, status, created_at, first_message_at, last_activity_at, hold)
+     select t.%I, %L, ''active'', %s, coalesce(t.first_message_at, %s), now(), %L from %s t
      on conflict (id) do nothing',
-    v_key, p_kind, v_created, v_created, p_table);
+    v_key, p_kind, v_created, v_created, p_kind <> 'chat', p_table);
   get diagnostics v_rows = row_count;
   execute format('alter table %s add constraint lull_session foreign key (%I) references lull.sessions (id)
     on delete cascade', p_table, v_key);
@@ -92,6 +94,8 @@ returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_child record;
 begin
   execute format('create or replace trigger lull_open_session before insert on %s
     for each row execute function lull.open_session(%L, %L)', p_table, p_key, p_kind);
@@ -99,11 +103,35 @@ begin
     for each row execute function lull.follow_session(%L)', p_table, p_key);
   execute format('create or replace trigger lull_drop_session after delete on %s
     for each row execute function lull.drop_session(%L)', p_table, p_key);
+  for v_child in
+    select e.child, e.child_columns from lull.cascade_edges(p_table) e
+    where e.parent = p_table and e.parent_columns = array[p_key] and e.child <> p_table
+  loop
+    execute format('create or replace trigger %I before insert or update on %s
+      for each row execute function lull.touch_parent_session(%L)',
+      'lull_touch_session_by_' || v_child.child_columns[1], v_child.child, v_child.child_columns[1]);
+  end loop;
   create or replace trigger write_back
     after update on lull.sessions
     for each row
     when (old.status is distinct from new.status or old.first_message_at is distinct from new.first_message_at)
     execute function lull.write_back();
+end
+$$;
+
+-- Before a row directly below a team's session is inserted or updated (a message, an attachment): that is activity of the
+-- session. Locks the session first, as every writer does.
+create or replace function lull.touch_parent_session()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  update lull.sessions
+  set last_activity_at = greatest(last_activity_at, now())
+  where id = (to_jsonb(new) ->> tg_argv[0])::uuid and last_activity_at < now();
+  return new;
 end
 $$;
 
@@ -187,9 +215,6 @@ declare
   v_session lull.sessions := lull.lock_session((to_jsonb(old) ->> tg_argv[0])::uuid);
 begin
   if v_session.id is not null then
-    perform lull.queue_file_removals(array(
-      select jsonb_build_object('bucket', f.bucket, 'path', f.path, 'upload_expires_at', f.upload_expires_at)
-      from lull.session_files f where f.session_id = v_session.id));
     delete from lull.sessions where id = v_session.id;
     perform lull.append_event(v_session.id, v_session.kind, 'deleted', '{"by": "table"}');
   end if;

@@ -291,8 +291,8 @@ def test_a_removal_is_a_dead_letter_after_ten_attempts(db: Connection) -> None:
         ]
         failed = [{"id": removal["id"], "error": "Storage said no"} for removal in removals]
         settled = db.execute(
-            "select public.lull_settle_file_removals(%s, '{}', %s::jsonb) as answer",
-            [run.id, Json(failed)],
+            "select public.lull_settle_file_removals(%s, %s, '{}', %s::jsonb) as answer",
+            [run.id, run.token, Json(failed)],
         ).fetchone()
         assert settled and settled["answer"] == {"removed": 0, "failed": 1, "dead": int(attempt == 10)}
         report = run.finish()
