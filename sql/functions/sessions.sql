@@ -109,6 +109,12 @@ begin
     where id = p_session
     returning * into v_session;
     perform lull.append_event(p_session, v_session.kind, 'activated');
+  elsif v_restored then
+    -- It comes back as old as it went: without this, the next run would take it again.
+    update lull.sessions
+    set last_activity_at = greatest(last_activity_at, now())
+    where id = p_session
+    returning * into v_session;
   end if;
   return jsonb_build_object('session', lull.session_json(v_session), 'activated', v_activated, 'restored', v_restored);
 end

@@ -203,3 +203,15 @@ def test_a_silent_active_session_shows_as_expired_and_wakes_up_by_activity(
     age(sql, 1)
     assert api.get(address, headers=owner).json()["session"]["expired"] is True
     assert api.post(f"{address}/pause", headers=owner).json()["session"]["expired"] is False
+
+
+def test_a_room_that_came_back_by_activation_is_not_taken_again_at_once(
+    api: httpx.Client, admin: dict[str, str], sql: Sql
+) -> None:
+    address, owner = start(api, kind="room", status="active")
+    age(sql, 2)
+    api.post(CLEANUP, headers=admin)
+    back = api.post(f"{address}/activate", headers=owner).json()
+    assert (back["restored"], back["activated"], back["session"]["expired"]) == (True, False, False)
+    api.post(CLEANUP, headers=admin)
+    assert api.get(address, headers=owner).json()["session"] == back["session"]
