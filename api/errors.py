@@ -13,11 +13,38 @@ from postgrest.exceptions import APIError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+# Every type there is, as callers may rely on it, and what it means.
+TYPES = {
+    "undecodable-body": "The body is not JSON.",
+    "unauthorized": "The credentials are missing or prove nothing.",
+    "early-sessions-off": "Chats begin with their first message here: create it as `active` then.",
+    "not-found": "There is no such thing, or not for this caller.",
+    "method-not-allowed": "The address knows other methods only.",
+    "wrong-status": "The session's status has no such transition; `currentStatus` says which it has.",
+    "session-archived": "The session was cleaned up; activating it brings it back.",
+    "session-gone": "The session was cleaned up for good.",
+    "version-mismatch": "The session has another version than the caller expected.",
+    "invalid-request": "Something in the request cannot be meant; `errors` names it.",
+    "idempotency-key-reused": "The key was used for another request.",
+    "cleanup-stopped": "The breaker stopped a policy; the members are the report.",
+    "cleanup-failed": "A policy failed; the members are the report.",
+    "dry-run-failed": "A policy does not fit the database; the members are the report.",
+    "lease-lost": "The run was taken over, or took too long to be trusted.",
+    "internal-error": "A fault that nobody foresaw.",
+    "not-configured": "The operator has not set a variable; `detail` names it.",
+    "not-migrated": "The database is older than this release.",
+    "database-unavailable": "The database did not answer: whether the call took effect is unknown.",
+    "database-timeout": "The database took too long: nothing took effect.",
+    "database-refused": "The database refused Lull's key.",
+    "storage-unavailable": "Supabase Storage did not answer.",
+    "keys-unavailable": "The keys that users' tokens are signed with cannot be fetched.",
+}
+
 
 class Problem(Exception):
     """An answer that is not the one asked for.
 
-    `slug` is the stable name callers may rely on, `detail` a sentence for a person, `members` the RFC's
+    `slug` is a name in TYPES, `detail` a sentence for a person, `members` the RFC's
     extension members. Nothing in here may be internal when the status is 5xx.
     """
 
@@ -55,7 +82,10 @@ class ProblemBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(examples=["urn:lull:problem:invalid-request"])
+    type: str = Field(
+        description="urn:lull:problem: and one of " + ", ".join(TYPES),
+        examples=["urn:lull:problem:invalid-request"],
+    )
     title: str
     status: int
     detail: str

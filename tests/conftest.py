@@ -19,6 +19,7 @@ from infra.local.postgres import UNSAFE
 from infra.local.stack import LocalSupabase, start_api
 from tests.database import migrated, truncate
 from tests.in_process import client_of
+from tests.recorded import record
 
 BUCKET = "session-files"
 LULL_VARIABLES = {
@@ -125,7 +126,8 @@ def api_server(running_stack: LocalSupabase, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def live_api(api_server: str, stack: LocalSupabase) -> Iterator[httpx.Client]:
     """A client of the API in a process of its own, over real HTTP, on empty tables."""
-    with httpx.Client(base_url=api_server, timeout=60, trust_env=False) as client:
+    hooks = {"response": [record]}
+    with httpx.Client(base_url=api_server, timeout=60, trust_env=False, event_hooks=hooks) as client:
         yield client
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from tests.recorded import record
+
 
 class _Bridge(httpx.BaseTransport):
     def __init__(self, app: Any, portal: BlockingPortal) -> None:
@@ -15,7 +17,7 @@ class _Bridge(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.read()
-        return self._portal.call(self._answer, request)
+        return record(self._portal.call(self._answer, request))
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         again = httpx.Request(request.method, request.url, headers=request.headers, content=request.content)

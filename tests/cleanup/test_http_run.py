@@ -29,6 +29,16 @@ REFUSE_ONE = """
       for each row execute function public.refuse_one();
 """
 
+EXPIRE_THE_LEASE = """
+    create function public.refuse_one() returns trigger language plpgsql as $$
+    begin
+      update lull.cleanup_runs set lease_until = now() - interval '1 second' where status = 'running';
+      return old;
+    end $$;
+    create trigger refuse_one before delete on lull.sessions
+      for each row execute function public.refuse_one();
+"""
+
 
 @pytest.fixture
 def api_with(environment: dict[str, str], tmp_path: Path) -> Iterator[ApiWith]:
@@ -186,6 +196,17 @@ def test_a_row_that_cannot_go_is_found_named_and_left(
     assert line["error"].startswith("2 rows could not be deleted")
     assert [row["key"] for row in line["skippedRows"]] == bad
     assert [str(row["id"]) for row in sql.execute("select id from lull.sessions order by 1")] == sorted(bad)
+
+
+def test_a_run_whose_lease_ran_out_in_the_middle_is_a_409_and_took_nothing(
+    api: httpx.Client, admin: dict[str, str], sql: Sql, poison: Callable[[str], None]
+) -> None:
+    add_session(sql)
+    sql.execute(EXPIRE_THE_LEASE)
+    answer = api.post(CLEANUP, headers=admin)
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:lull:problem:lease-lost")
+    assert answer.json()["runId"]
+    assert count_sessions(sql) == 1
 
 
 def test_a_key_without_rights_is_a_503(api: httpx.Client, admin: dict[str, str], sql: Sql) -> None:
