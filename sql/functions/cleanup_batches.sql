@@ -116,7 +116,7 @@ declare
   v_archived integer;
 begin
   select * into v_below from lull.walk_cascade(
-    p_policy.target::regclass, p_rows, p_ctids, true, case when p_policy.archive then 'full' else 'needed' end);
+    p_policy.target::regclass, p_rows, true, case when p_policy.archive then 'full' else 'needed' end);
   o_cascaded := cardinality(v_below.o_row);
   o_files := coalesce((v_below.o_counts ->> 'lull.session_files')::integer, 0);
 

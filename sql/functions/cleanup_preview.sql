@@ -20,7 +20,6 @@ declare
   v_columns text[];
   v_has_children boolean;
   v_would bigint := 0;
-  v_ctids tid[];
   v_rows jsonb[];
   v_counts jsonb;
   v_cascaded jsonb := '{}';
@@ -39,17 +38,17 @@ begin
     into v_would, v_oldest;
   else
     loop
-      execute format('select array_agg(x.ctid), array_agg(x.doc) from (select t.ctid, %s as doc from %s limit %s) x',
+      execute format('select array_agg(x.doc) from (select %s as doc from %s limit %s) x',
         lull.document_expression(v_table, 't', v_columns),
         lull.stale_rows(p_policy, v_cutoff, v_clock, v_cursor), least(c_chunk, c_most + 1 - v_would))
-      into v_ctids, v_rows;
+      into v_rows;
       exit when v_rows is null;
       v_would := v_would + cardinality(v_rows);
       v_oldest := coalesce(v_oldest, (v_rows[1] ->> p_policy.clock)::timestamptz);
       v_clock := (v_rows[cardinality(v_rows)] ->> p_policy.clock)::timestamptz;
       v_cursor := array(select v_rows[cardinality(v_rows)] ->> k.name from unnest(v_key) with ordinality k (name, n)
         order by k.n);
-      select w.o_counts into v_counts from lull.walk_cascade(v_table, v_rows, v_ctids, false, 'needed') w;
+      select w.o_counts into v_counts from lull.walk_cascade(v_table, v_rows, false, 'needed') w;
       select coalesce(jsonb_object_agg(c.tab, c.n), '{}') into v_cascaded
       from (
         select tab, sum(n::bigint) as n

@@ -61,7 +61,7 @@ as $$
     select e.* from edge e join reached r on e.confrelid = r.conrelid
   )
   select r.confrelid::regclass, r.conrelid::regclass, p.names, c.names, p.types,
-    r.conrelid = p_table or count(*) over (partition by r.conrelid) > 1
+    count(*) over (partition by r.conrelid) > 1
   from reached r
   cross join lateral (
     select array_agg(a.attname::text order by k.ord) as names,
@@ -97,13 +97,13 @@ as $$
 $$;
 
 -- Walk the cascade below the given rows, one statement a level, parents first.
---   p_rows, p_ctids  documents and places of the rows of p_target, which the caller has locked (or only counts)
+--   p_rows           documents of the rows of p_target, which the caller has locked (or only counts)
 --   p_lock           lock each level `for update` (a level is complete, because its parents are locked already)
 --   p_documents      'full' to archive, 'needed' when the row is not kept
 -- Returns for each cascaded row the ordinal of its root, its table and document, in the order of a restore, and the
 -- counts per table.
 create or replace function lull.walk_cascade(
-  p_target regclass, p_rows jsonb[], p_ctids tid[], p_lock boolean, p_documents text,
+  p_target regclass, p_rows jsonb[], p_lock boolean, p_documents text,
   out o_root integer[], out o_table text[], out o_row jsonb[], out o_counts jsonb)
 language plpgsql
 set search_path = ''
@@ -128,9 +128,6 @@ begin
   select coalesce(jsonb_agg(to_jsonb(e)), '[]') into v_edges from lull.cascade_edges(p_target) e;
   if v_edges = '[]' or cardinality(p_rows) = 0 then
     return;
-  end if;
-  if exists (select 1 from jsonb_array_elements(v_edges) e where e ->> 'child' = p_target::text) then
-    select array_agg(p_target::oid || ':' || c) into v_seen from unnest(p_ctids) c;
   end if;
   f_row := p_rows;
   f_root := array(select generate_series(1, cardinality(p_rows)));

@@ -192,18 +192,3 @@ def test_a_reply_in_another_stale_session_comes_back_with_the_run(db: Connection
     asked, answered = add_session(db, idle="26 hours"), add_session(db, idle="27 hours")
     db.execute("insert into messages values (1, null, %s), (2, 1, %s)", [asked, answered])
     assert_there_and_back(db, "public.messages")
-
-
-def test_rows_that_are_stale_above_and_below_one_another_come_back(db: Connection) -> None:
-    create_table(
-        db,
-        "public.folders",
-        "id int primary key, up int references folders on delete cascade",
-        "(1, null, '2000-01-03'), (2, 1, '2000-01-02'), (3, 2, '2000-01-01'), (4, 2, now())",
-    )
-    db.execute("create index on folders (up)")
-    adopt(db, "public.folders")
-    before = snapshot(db, "public.folders")
-    assert clean(db, "public.folders")["did"] == 3
-    assert restore(db)["conflicts"] == []
-    assert differences(before, snapshot(db, "public.folders")) == []
