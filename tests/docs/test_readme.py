@@ -56,7 +56,7 @@ def test_its_sql_does_what_it_says(sql: Sql, statements: dict[str, str]) -> None
     held = add_session(sql)
     sql.execute(statements["protect a session for good"].replace("…", held))
     gone = add_session(sql)
-    sql.execute(statements["pause the cleanup without a deploy"])
+    sql.execute(statements["pause the cleanup, a run in progress too"])
     assert scalar(sql, "select lull_begin_cleanup('[]', 'test', 60)")["reason"] == "paused"
     sql.execute(statements["go on"])
     run = run_cleanup(sql, "abandoned-drafts")["run_id"]
