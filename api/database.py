@@ -1,6 +1,7 @@
 """The one door to Postgres: call a SQL function by name, through Supabase's PostgREST."""
 
 import logging
+import re
 import weakref
 from contextvars import ContextVar
 from threading import Lock
@@ -72,12 +73,15 @@ def supabase_client(settings: Settings, http: httpx.Client) -> Client:
         raise not_configured("SUPABASE_URL is not set.")
     if settings.supabase_secret_key is None:
         raise not_configured("SUPABASE_SECRET_KEY is not set.")
+    key = settings.supabase_secret_key.get_secret_value().strip()
+    if not re.fullmatch(r"[!-~]+", key):
+        raise not_configured(
+            "SUPABASE_SECRET_KEY is no key: a key is ASCII letters, digits and signs, no spaces."
+        )
     options = ClientOptions(
         httpx_client=http, postgrest_client_retry=False, auto_refresh_token=False, persist_session=False
     )
-    return create_client(
-        settings.supabase_url, settings.supabase_secret_key.get_secret_value().strip(), options
-    )
+    return create_client(settings.supabase_url, key, options)
 
 
 def _limit(request: httpx.Request) -> None:

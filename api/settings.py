@@ -2,9 +2,19 @@
 
 from decimal import Decimal
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
+import httpx
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -16,7 +26,21 @@ _Hours = Annotated[float, Field(ge=0.1, le=8760, allow_inf_nan=False)]
 _Minutes = Annotated[float, Field(ge=1, le=525_600, allow_inf_nan=False)]
 _Percent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=2, allow_inf_nan=False)]
 _UserIds = Annotated[frozenset[UUID], NoDecode, BeforeValidator(_comma_separated)]
-_Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+[^\s]*$")]
+
+
+def _address(value: str) -> str:
+    """Refuse at the start what no HTTP client could call later."""
+    try:
+        parts = urlsplit(value)
+        usable = bool(httpx.URL(value).host) and (parts.port or 0) >= 0
+    except (ValueError, httpx.InvalidURL):
+        usable = False
+    if not usable or parts.query or parts.fragment or "\\" in value:
+        raise ValueError("must be the address of a project, such as https://abcdefgh.supabase.co")
+    return value
+
+
+_Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+[^\s]*$"), AfterValidator(_address)]
 
 
 class SettingsError(ValueError):
@@ -60,7 +84,7 @@ class Settings(BaseSettings):
     user_session_max_age_hours: _Hours | None = None
 
     cleanup_time_budget_seconds: Annotated[float, Field(ge=5, le=840, allow_inf_nan=False)] = 50
-    cleanup_lease_seconds: Annotated[int, Field(ge=10, le=900)] = 30
+    cleanup_lease_seconds: Annotated[int, Field(ge=40, le=900)] = 45  # a call may take 30
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -10,14 +10,13 @@ from pydantic.alias_generators import to_camel
 
 from api.auth import ADMIN_SCHEME, require_admin
 from api.cleanup.answers import DryRunReport, RunReport, SkippedReport
+from api.cleanup.policies import USUAL_SUBJECT, subject_of
 from api.cleanup.preview import preview_cleanup
-from api.cleanup.report import PATH, dry_run_report, run_report
+from api.cleanup.report import MOST_ROWS, PATH, dry_run_report, run_report
 from api.cleanup.run import Cleanup, run_cleanup
 from api.errors import documented, invalid_request
 from api.settings import Settings
 from api.wire import NotNull, PlainDigits
-
-DEFAULT_POLICY = "abandoned-drafts"
 
 
 def _number(value: object) -> object:
@@ -46,9 +45,9 @@ class Parameters(BaseModel):
         description="Decides; by default GET only shows, except for the scheduler, and POST executes.",
     )
     policy: Annotated[str | None, NotNull()] = Field(
-        default=None, description=f"Default: {DEFAULT_POLICY}; all of them run."
+        default=None, description=f"Default: {USUAL_SUBJECT}, else the first of the file; all of them run."
     )
-    max_rows: Annotated[Annotated[int, Field(ge=1, le=10_000_000), PlainDigits] | None, NotNull()] = Field(
+    max_rows: Annotated[Annotated[int, Field(ge=1, le=MOST_ROWS), PlainDigits] | None, NotNull()] = Field(
         default=None, description="With `policy`: let up to so many rows pass its breaker, this once."
     )
     threshold_hours: Annotated[
@@ -92,7 +91,7 @@ def cleanup_routes(settings: Settings, cleanup: Cleanup) -> APIRouter:
         if query.dry_run is not None:
             dry_run = query.dry_run == "true"
         _check(query, [policy.name for policy in cleanup.policies], dry_run=dry_run)
-        subject = query.policy or DEFAULT_POLICY
+        subject = query.policy or subject_of(cleanup.policies)
         if not dry_run:
             caller = "vercel-cron" if _is_scheduler(request) else "admin"
             outcome = run_cleanup(cleanup, caller=caller, only=query.policy, max_rows=query.max_rows)

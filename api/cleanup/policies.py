@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from api.settings import Settings
 
 DEFAULT_FILE = Path(__file__).with_name("policies.toml")
+USUAL_SUBJECT = "abandoned-drafts"
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _LONGEST_AGE = 100 * 365 * _SECONDS["d"]
@@ -38,8 +40,22 @@ def _none(value: object) -> object:
 
 
 _Age = Annotated[float, BeforeValidator(_seconds)]
-_Column = Annotated[str, Field(min_length=1, max_length=63)]
-_Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+def _storable(value: object) -> object:
+    """Postgres' text has no NUL."""
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("must not contain the character NUL")
+    return value
+
+
+_Storable = BeforeValidator(_storable)
+_Column = Annotated[str, Field(min_length=1, max_length=63), _Storable]
+_Count = Annotated[int, Field(ge=1, le=100_000_000_000, strict=True)]  # the SQL multiplies within 8 bytes
+_Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+_Value = Annotated[
+    Annotated[str, Field(max_length=1000)] | _Integer | bool, Field(union_mode="smart"), _Storable
+]
 
 
 class Policy(BaseModel):
@@ -48,17 +64,17 @@ class Policy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-    reason: Annotated[str, Field(min_length=1, max_length=200)]
-    target: Annotated[str, Field(pattern=r"^[^.\s]+\.[^.\s]+$")]
+    reason: Annotated[str, Field(min_length=1, max_length=200), _Storable]
+    target: Annotated[str, Field(pattern=r"^[^.\s]{1,63}\.[^.\s]{1,63}$"), _Storable]
     clock: _Column
-    equals: dict[_Column, Annotated[str | int | bool, Field(union_mode="smart")]] = {}
+    equals: dict[_Column, _Value] = {}
     nulls: tuple[_Column, ...] = ()
     age: _Age
     age_variable: str | None = None
     archive: Annotated[bool, Field(strict=True)] = True
     restore: _Age | None = None
     max_rows: _Count = 50_000
-    growth_factor: Annotated[Annotated[float, Field(gt=1)] | None, BeforeValidator(_none)] = 5
+    growth_factor: Annotated[Annotated[float, Field(gt=1, le=1_000_000)] | None, BeforeValidator(_none)] = 5
     growth_floor: _Count = 1000
     max_percent: Annotated[Annotated[float, Field(gt=0, le=100)] | None, BeforeValidator(_none)] = None
     max_cascaded: _Count = 1_000_000
@@ -94,7 +110,7 @@ class Policy(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    policy: list[Policy]
+    policy: Annotated[list[Policy], Field(min_length=1)]
 
 
 def load_policies(settings: Settings) -> tuple[Policy, ...]:
@@ -116,6 +132,12 @@ def load_policies(settings: Settings) -> tuple[Policy, ...]:
         if names.count(name) > 1:
             raise PolicyError(f"{name}: there are two policies of this name")
     return tuple(_aged(policy, settings) for policy in policies)
+
+
+def subject_of(policies: Sequence[Policy]) -> str:
+    """Name the policy that the first fields of a report are about, unless the caller chooses another."""
+    names = [policy.name for policy in policies]
+    return USUAL_SUBJECT if USUAL_SUBJECT in names else names[0]
 
 
 def _aged(policy: Policy, settings: Settings) -> Policy:

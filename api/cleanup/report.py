@@ -19,6 +19,7 @@ from api.cleanup.policies import Policy
 from api.errors import Problem
 
 PATH = "/api/admin/cleanup-sessions"
+MOST_ROWS = 10_000_000  # that `maxRows` may be
 
 
 def dry_run_report(answer: dict[str, Any], policies: Sequence[Policy], subject: str) -> DryRunReport:
@@ -124,16 +125,15 @@ def _only(line: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _stop_sentence(outcome: PolicyOutcome) -> str:
-    untouched = (
-        "Nothing of this policy was touched."
-        if outcome.deleted == 0
-        else f"{outcome.deleted} rows went before; the rest was not touched."
-    )
-    query = f"policy={outcome.name}&maxRows={outcome.would_delete}"
-    return (
-        f"{outcome.name}: {outcome.stop_reason}. {untouched} "
-        f"Read the dry run, then let them go with POST {PATH}?{query}"
-    )
+    """What stopped a policy, and a call that gets past it."""
+    said = f"{outcome.name}: {outcome.stop_reason}."
+    if outcome.deleted:
+        # how many are left was never counted
+        rest = "the rest was not touched. Read the dry run, then run it again"
+        return f"{said} {outcome.deleted} rows went before; {rest}"
+    most = f"{MOST_ROWS} (there may be more, but that is the most that one run may take)"
+    call = f"POST {PATH}?policy={outcome.name}&maxRows={most if outcome.capped else outcome.would_delete}"
+    return f"{said} Nothing of this policy was touched. Read the dry run, then let them go with {call}"
 
 
 def _problem(status: int, slug: str, sentences: list[str], report: BaseModel) -> Problem:

@@ -31,7 +31,7 @@ class Cleanup:
     storage: FileStorage
     policies: Sequence[Policy]
     time_budget_seconds: float = 50
-    lease_seconds: int = 30
+    lease_seconds: int = 45
     clock: Callable[[], float] = time.monotonic
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from mangum import Mangum
 
-from api.cleanup.handlers import DEFAULT_POLICY
+from api.cleanup.policies import subject_of
 from api.cleanup.report import run_report
 from api.cleanup.run import run_cleanup
 from api.index import app, create_cleanup
@@ -24,7 +24,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return _http(event, context)
     if _is_schedule(event):
         outcome = run_cleanup(_cleanup, caller="aws-scheduler")
-        report = run_report(outcome, _cleanup.policies, DEFAULT_POLICY)
+        report = run_report(outcome, _cleanup.policies, subject_of(_cleanup.policies))
         return report.model_dump(mode="json", by_alias=True)
     raise ValueError('neither an HTTP event nor a schedule\'s: send {"task": "cleanup"} to run the cleanup')
 

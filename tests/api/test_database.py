@@ -71,6 +71,23 @@ def test_a_missing_setting_is_named(missing: str) -> None:
     assert (caught.value.status, caught.value.slug) == (503, "not-configured")
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "sb_secret_a b", "sb_secret_a\nb", "sb\x00secret", "\n"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_key_that_no_header_can_carry_is_named(method: str, key: str) -> None:
+    app = create_app(settings(supabase_url="http://127.0.0.1:1", supabase_secret_key=key))
+    with client_of(app) as client:
+        answer = client.request(method, CLEANUP, headers=ADMIN)
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:lull:problem:not-configured")
+    assert answer.json()["detail"].startswith("SUPABASE_SECRET_KEY ")
+    assert key not in answer.json()["detail"].split("\n")
+
+
+def test_a_key_pasted_with_a_line_end_works(environment: dict[str, str]) -> None:
+    key = environment["SUPABASE_SECRET_KEY"] + "\n"
+    database = Database(settings(environment, supabase_secret_key=key))
+    assert database.call("lull_preview_cleanup", {"p_policies": []}, timeout_seconds=5)["policies"] == []
+
+
 def test_a_function_that_is_not_there_asks_for_the_migration(environment: dict[str, str]) -> None:
     with pytest.raises(Problem, match="infra migrate") as caught:
         Database(settings(environment)).call("lull_of_next_year", {}, timeout_seconds=5)

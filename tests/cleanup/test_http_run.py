@@ -92,6 +92,15 @@ def test_a_run_does_what_its_dry_run_said_and_the_next_finds_nothing(
     assert live_api.post(CLEANUP, headers=admin).json()["deleted"] == 0
 
 
+def test_without_the_usual_policy_the_first_of_the_file_is_the_subject(api_with: ApiWith, sql: Sql) -> None:
+    add_session(sql)
+    api = api_with('name = "abandoned-drafts"', 'name = "old-chats"')
+    dry = api.get(CLEANUP, headers=ADMIN)
+    assert (dry.status_code, dry.json()["wouldDelete"], len(dry.json()["sessions"])) == (200, 1, 1)
+    answer = api.post(CLEANUP, headers=ADMIN)
+    assert (answer.status_code, answer.json()["deleted"]) == (200, 1)
+
+
 def test_one_policy_can_run_alone(api: httpx.Client, admin: dict[str, str], sql: Sql) -> None:
     add_session(sql)
     add_session(sql, "room", "active", age="2 h")

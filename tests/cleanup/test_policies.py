@@ -100,6 +100,25 @@ def test_values_keep_their_type(tmp_path: Path) -> None:
         ("max_rows = 1_000_000", 'max_rows = "none"', "purge: max_rows: "),
         ('growth_factor = "none"', "growth_factor = 1", "purge: growth_factor: "),
         ('"SESSION_TIMEOUT_HOURS"', '"SESSION_TIMEOUT_DAYS"', "empty-rooms: age_variable: must be one of"),
+        ('growth_factor = "none"', "growth_factor = inf", "purge: growth_factor: "),
+        ('growth_factor = "none"', "growth_factor = nan", "purge: growth_factor: "),
+        ('growth_factor = "none"', "growth_factor = 1e300", "purge: growth_factor: "),
+        ('growth_factor = "none"', "max_percent = inf", "purge: max_percent: "),
+        ('growth_factor = "none"', "max_percent = nan", "purge: max_percent: "),
+        ("max_rows = 1_000_000", "max_rows = 9223372036854775808", "purge: max_rows: "),
+        ("max_rows = 1_000_000", "growth_floor = 9223372036854775808", "purge: growth_floor: "),
+        ("max_rows = 1_000_000", "max_cascaded = 9223372036854775808", "purge: max_cascaded: "),
+        ('kind = "chat"', "kind = 9223372036854775808", "abandoned-drafts: equals: kind"),
+        ('kind = "chat"', 'kind = "a\\u0000b"', "abandoned-drafts: equals: kind"),
+        ('kind = "chat"', '"a\\u0000b" = "chat"', "abandoned-drafts: equals: "),
+        ('kind = "chat"', f'kind = "{"x" * 1001}"', "abandoned-drafts: equals: kind"),
+        ('kind = "chat"', f'{"x" * 64} = "chat"', "abandoned-drafts: equals: "),
+        ('["first_message_at"]', '["a\\u0000b"]', "abandoned-drafts: nulls: 0"),
+        ('clock = "last_activity_at"', 'clock = "a\\u0000b"', "abandoned-drafts: clock: "),
+        ('target = "lull.sessions"', 'target = "lull.a\\u0000b"', "abandoned-drafts: target: "),
+        ('target = "lull.sessions"', f'target = "lull.{"x" * 64}"', "abandoned-drafts: target: "),
+        ("without a message", "without a \\u0000", "abandoned-drafts: reason: "),
+        ('age = "24 h"', f'age = "{"1" * 400} h"', "abandoned-drafts: age: must not be more than"),
         ("[[policy]]", "[[policies]]", "policies: unknown key"),
         ("[[policy]]", "[[policy]", "policies.toml: "),
     ],
@@ -112,6 +131,11 @@ def test_a_bad_file_stops_the_start_and_names_the_policy_and_the_reason(
     assert message in str(caught.value)
     with pytest.raises(PolicyError):
         create_app(settings(policies_file=str(tmp_path / "policies.toml")))
+
+
+def test_a_file_without_policies_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"^policy: "):
+        load(tmp_path, "policy = []")
 
 
 def test_a_missing_file_is_named() -> None:

@@ -2,11 +2,13 @@
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from api.cleanup.policies import DEFAULT_FILE
 from api.errors import Problem
 from tests.calls import CLEANUP, add_session, count_sessions
 
@@ -59,7 +61,12 @@ def rest_api(method: str, path: str, headers: dict[str, str]) -> dict[str, Any]:
 
 @pytest.fixture
 def handler(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Handler:
-    """The handler as a cold start makes it, with the stack's settings in the environment."""
+    """The handler with the stack's settings in the environment."""
+    return cold_start(environment, monkeypatch)
+
+
+def cold_start(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Handler:
+    """The handler as a cold start makes it."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     module = importlib.import_module("infra.aws.lambda_entry")
@@ -78,6 +85,16 @@ def test_a_schedule_runs_the_cleanup_and_returns_its_report(
     assert count_sessions(sql) == 0
     run = sql.execute("select caller from lull.cleanup_runs").fetchone()
     assert run == {"caller": "aws-scheduler"}
+
+
+def test_a_policies_file_without_the_usual_policy_serves_too(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: Sql
+) -> None:
+    file = tmp_path / "policies.toml"
+    file.write_text(DEFAULT_FILE.read_text().replace('"abandoned-drafts"', '"old-chats"', 1))
+    add_session(sql)
+    report = cold_start({**environment, "POLICIES_FILE": str(file)}, monkeypatch)(RULE, None)
+    assert (report["thresholdHours"], report["deleted"]) == (24, 1)
 
 
 def test_a_second_delivery_of_the_schedule_is_skipped(handler: Handler, sql: Sql) -> None:
