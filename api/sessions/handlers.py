@@ -9,7 +9,6 @@ from api.auth import Caller, Callers, unauthorized
 from api.sessions.creation import TIMEOUT_SECONDS, Creation
 from api.sessions.idempotency import seconds_left
 from api.sessions.models import (
-    ActivatedSession,
     CreatedSession,
     End,
     EventPage,
@@ -107,10 +106,13 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
     @router.post("/{id}/activate", dependencies=empty, **TRANSITION)
     def activate_session(
         response: Response, session: SessionId, version: Version = None, caller: Caller = who
-    ) -> ActivatedSession:
+    ) -> OneSession:
         """Activate a session on its first message. Again is fine; an archived draft comes back whole."""
         answer = transition("lull_activate_session", session, caller, version)
-        return _tagged(response, ActivatedSession.model_validate(answer))
+        # Every call answers with the same body; which of them did it stands beside it.
+        for what in ("activated", "restored"):
+            response.headers[f"Session-{what.capitalize()}"] = str(answer[what]).lower()
+        return _tagged(response, OneSession.model_validate(answer))
 
     @router.post("/{id}/pause", dependencies=empty, **TRANSITION)
     def pause_session(

@@ -108,13 +108,6 @@ class CreatedSession(OneSession):
     )
 
 
-class ActivatedSession(OneSession):
-    """A session that has its first message."""
-
-    activated: bool = Field(description="This call did it; false when it was active before.")
-    restored: bool = Field(description="The cleanup had taken it, and it came back with all it had.")
-
-
 class SessionPage(Answer):
     """Sessions, newest first."""
 

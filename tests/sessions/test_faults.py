@@ -26,7 +26,7 @@ def test_a_session_that_somebody_has_locked_for_long_is_503_and_unchanged(
     assert problem_of(api.post(f"{address}/activate", headers=owner)) == (503, "database-timeout")
     other.rollback()
     assert api.get(address, headers=owner).json()["session"]["status"] == "draft"
-    assert api.post(f"{address}/activate", headers=owner).json()["activated"] is True
+    assert api.post(f"{address}/activate", headers=owner).headers["session-activated"] == "true"
 
 
 def test_a_function_that_is_missing_names_the_remedy(
