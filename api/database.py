@@ -3,6 +3,8 @@
 import logging
 import re
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
 from typing import Any
@@ -34,9 +36,9 @@ class Database:
         function refused, or DatabaseUnavailable when nobody can say whether the call took effect.
         """
         client = self._connected()
-        token = _timeout_seconds.set(timeout_seconds)
         try:
-            answer: Any = client.rpc(function, arguments).execute().data
+            with time_limit(timeout_seconds):
+                answer: Any = client.rpc(function, arguments).execute().data
         except APIError as error:
             problem = from_database_error(error)
             log.log(
@@ -50,8 +52,6 @@ class Database:
                 "database unreachable", extra={"fields": {"function": function, "error": repr(error)}}
             )
             raise DatabaseUnavailable from error
-        finally:
-            _timeout_seconds.reset(token)
         if not isinstance(answer, dict):
             # a proxy's HTML page with status 200 arrives here as a string
             log.warning("database answered no object", extra={"fields": {"function": function}})
@@ -61,7 +61,7 @@ class Database:
     def _connected(self) -> Client:
         with self._lock:
             if self._client is None:
-                http = httpx.Client(event_hooks={"request": [_limit]})
+                http = limited_client()
                 self._client = supabase_client(self._settings, http)
                 weakref.finalize(self, http.close)
             return self._client
@@ -82,6 +82,21 @@ def supabase_client(settings: Settings, http: httpx.Client) -> Client:
         httpx_client=http, postgrest_client_retry=False, auto_refresh_token=False, persist_session=False
     )
     return create_client(settings.supabase_url, key, options)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Limit the wait for the connection, and for each read, of the requests of a limited client in here."""
+    token = _timeout_seconds.set(seconds)
+    try:
+        yield
+    finally:
+        _timeout_seconds.reset(token)
+
+
+def limited_client() -> httpx.Client:
+    """Make an HTTP client all of whose requests are sent within a `time_limit`."""
+    return httpx.Client(event_hooks={"request": [_limit]})
 
 
 def _limit(request: httpx.Request) -> None:

@@ -1,36 +1,40 @@
 """The one door to Supabase Storage."""
 
 import logging
+import re
 import weakref
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import httpx
 from storage3.exceptions import StorageApiError
+from storage3.types import ListBucketFilesOptions
 from supabase import Client
 
-from api.database import supabase_client
+from api.database import limited_client, supabase_client, time_limit
 from api.errors import StorageUnavailable
 from api.settings import Settings
 
 log = logging.getLogger("lull.file_storage")
 
 MOST_PATHS_PER_CALL = 1000
-_TIMEOUT_SECONDS = 10
+LONGEST_CALL_SECONDS = 10
+_LISTED_PER_CALL = 100
 
 _Answer = TypeVar("_Answer")
 
 
-class BucketMissing(Exception):
-    """The bucket does not exist: nothing can be said about its files."""
+class StorageRefused(Exception):
+    """Storage answers, but not to this question; the message says why."""
 
 
 class FileStorage:
     """Removes files from the buckets of one Supabase project. Safe to share between threads.
 
-    Every method raises StorageUnavailable when Storage does not answer or refuses the caller.
+    Every method raises StorageUnavailable when Storage does not answer, or to nobody, and StorageRefused
+    when the trouble is with what was asked. Paths travel in bodies and never in addresses: one with dots in
+    it would reach another route.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,51 +42,82 @@ class FileStorage:
         self._client: Client | None = None
         self._lock = Lock()
 
-    def remove(self, bucket: str, paths: Sequence[str]) -> set[str]:
+    def find_bucket(self, bucket: str, *, timeout_seconds: float = LONGEST_CALL_SECONDS) -> None:
+        """Raise StorageRefused when the bucket does not exist: nothing can be said about its files then.
+
+        A caller who may not even ask this may do nothing: that is StorageUnavailable.
+        """
+        storage, name = self._connected().storage, _bucket(bucket)
+        try:
+            self._ask(lambda: storage.get_bucket(name), timeout_seconds)
+        except StorageRefused as refusal:
+            cause = refusal.__cause__
+            if isinstance(cause, StorageApiError) and str(cause.status) in {"401", "403"}:
+                raise StorageUnavailable from cause
+            if isinstance(cause, StorageApiError) and cause.code == "Bucket not found":
+                raise StorageRefused(f'the bucket "{bucket}" does not exist') from cause
+            raise
+
+    def remove(
+        self, bucket: str, paths: Sequence[str], *, timeout_seconds: float = LONGEST_CALL_SECONDS
+    ) -> set[str]:
         """Remove up to 1000 files and return the paths that Storage says it removed.
 
         A path that is missing from the answer may be gone already, or may not be removable: ask `is_absent`.
         """
         if not 1 <= len(paths) <= MOST_PATHS_PER_CALL:
             raise ValueError(f"remove takes 1 to {MOST_PATHS_PER_CALL} paths, not {len(paths)}")
-        files = self._connected().storage.from_(bucket)
-        answer = self._ask(lambda: files.remove(list(paths)))
-        return {item["name"] for item in answer}
+        files = self._connected().storage.from_(_bucket(bucket))
+        return {name for name, _ in self._ask(lambda: _named(files.remove(list(paths))), timeout_seconds)}
 
-    def is_absent(self, bucket: str, path: str) -> bool:
-        """Whether Storage positively says that a file does not exist, in a bucket that does.
-
-        Raises BucketMissing when the bucket does not exist either.
-        """
-        storage = self._connected().storage
-        if self._not_found(lambda: storage.get_bucket(bucket), "Bucket not found"):
-            raise BucketMissing(f'the bucket "{bucket}" does not exist')
-        # the client unquotes a path before it sends it: without quote(), "100%41" would ask for "100A"
-        return self._not_found(lambda: storage.from_(bucket).info(quote(path)), "not_found")
-
-    def _not_found(self, question: Callable[[], Any], code: str) -> bool:
-        """True when Storage answers its own 404; a 404 of somebody else, such as a proxy, is no answer."""
-        try:
-            self._ask(question)
-        except StorageUnavailable as error:
-            cause = error.__cause__
-            if isinstance(cause, StorageApiError) and str(cause.status) == "404" and cause.code == code:
+    def is_absent(self, bucket: str, path: str, *, timeout_seconds: float = LONGEST_CALL_SECONDS) -> bool:
+        """Whether its folder lists no such file. A missing bucket lists nothing: ask `find_bucket` first."""
+        files = self._connected().storage.from_(_bucket(bucket))
+        *folders, name = path.split("/")
+        if not all([*folders, name]) or "\\" in path:
+            # Storage lists by LIKE, in which a backslash is no backslash
+            raise StorageRefused("the file cannot be listed: its path has an empty part or a backslash")
+        offset = 0
+        while True:
+            options: ListBucketFilesOptions = {"limit": _LISTED_PER_CALL, "offset": offset, "search": name}
+            rows = self._ask(lambda: _named(files.list("/".join(folders), options)), timeout_seconds)  # noqa: B023
+            if (name, True) in rows:
+                return False
+            if len(rows) < _LISTED_PER_CALL:
                 return True
-            raise
-        return False
+            offset += len(rows)
 
-    def _ask(self, question: Callable[[], _Answer]) -> _Answer:
+    def _ask(self, question: Callable[[], _Answer], timeout_seconds: float) -> _Answer:
         try:
-            return question()
-        except (StorageApiError, httpx.HTTPError, ValueError) as error:
-            # ValueError: an HTML page with status 200
+            with time_limit(timeout_seconds):
+                return question()
+        except StorageApiError as error:
             log.info("storage refused", extra={"fields": {"error": repr(error)}})
+            # InternalError: the client's word for a page that Storage did not write
+            if error.code != "InternalError" and re.fullmatch("4(?!08|29)..", str(error.status)):
+                raise StorageRefused(f"Storage refused: {error.message}"[:500]) from error
+            raise StorageUnavailable from error
+        except (httpx.HTTPError, ValueError, TypeError, KeyError) as error:
+            # ValueError and its like: an HTML page with status 200, or JSON of another shape
+            log.info("storage unreachable", extra={"fields": {"error": repr(error)}})
             raise StorageUnavailable from error
 
     def _connected(self) -> Client:
         with self._lock:
             if self._client is None:
-                http = httpx.Client(timeout=_TIMEOUT_SECONDS)
+                http = limited_client()
                 self._client = supabase_client(self._settings, http)
                 weakref.finalize(self, http.close)
             return self._client
+
+
+def _bucket(name: str) -> str:
+    """Storage's own rule for names; it also keeps one from changing the address it stands in."""
+    if name in {".", ".."} or not re.fullmatch(r"[\w!.*'() &$@=;:+,?-]{1,100}", name, re.ASCII):
+        raise StorageRefused(f'"{name[:100]}" can be no bucket')
+    return name
+
+
+def _named(rows: list[dict[str, Any]]) -> set[tuple[str, bool]]:
+    """Each row's name, and whether it is a file: a folder has no id."""
+    return {(row["name"], row.get("id") is not None) for row in rows}

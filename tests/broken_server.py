@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HTML = b"<html><body><h1>Bad Gateway</h1></body></html>"
+REFUSED = b'{"statusCode": "%d", "error": "Whatever", "message": "No, because"}'
 
 
 class _Misbehaving(BaseHTTPRequestHandler):
@@ -46,9 +47,14 @@ class BrokenServer(ThreadingHTTPServer):
                 "502 with HTML": (502, "text/html", HTML),
                 "200 with HTML": (200, "text/html", HTML),
                 "200 with a list": (200, "application/json", b"[]"),
+                "200 with a list of numbers": (200, "application/json", b"[1]"),
                 "200 with nothing": (200, "application/json", b""),
                 "404 with HTML": (404, "text/html", HTML),
                 "redirects": (307, "text/html", b""),
+                "refuses with 400": (400, "application/json", REFUSED % 400),
+                "refuses with 403": (400, "application/json", REFUSED % 403),
+                "refuses with 429": (429, "application/json", REFUSED % 429),
+                "refuses with 503": (503, "application/json", REFUSED % 503),
             }[self.behaviour]
             request.send_response(status)
             request.send_header("Content-Type", content_type)

@@ -2,15 +2,23 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from api.database import Database
 from api.errors import StorageUnavailable
-from api.file_storage import BucketMissing, FileStorage
+from api.file_storage import LONGEST_CALL_SECONDS, FileStorage, StorageRefused
 
 _CLAIM = 500
-_TIMEOUT_SECONDS = 10
+_REMOVED_PER_CALL = 100
+_ASKED_AT_ONCE = 8
+_SETTLE_AFTER_SECONDS = 5
+_TIMEOUT_SECONDS = 12  # the functions' own statement time-outs are 10
+
+_Answers = dict[int, str | None]
+"""By removal: why the bytes are still there, None when they are gone."""
 
 
 @dataclass
@@ -35,50 +43,108 @@ def remove_files(
 ) -> None:
     """Work through the outbox until it is empty, the time is up, or Storage fails; count in `report`.
 
-    What Storage gave no answer about stays queued and costs no attempt.
+    Answers are settled every few seconds, which renews the lease. What Storage refuses costs its own removal
+    an attempt; what Storage gave no answer about stays queued and costs none.
     """
-    while time_left() > 0 and report.error is None:
-        arguments = {**lease, "p_limit": _CLAIM}
-        claim = database.call("lull_claim_file_removals", arguments, timeout_seconds=_TIMEOUT_SECONDS)
-        if not claim["removals"] and not claim["cancelled"]:
-            break
-        done: list[int] = []
-        failed: list[dict[str, Any]] = []
-        try:
-            for removal, error in _answers(storage, claim["removals"], time_left):
-                if error is None:
-                    done.append(removal)
-                else:
-                    failed.append({"id": removal, "error": error})
-        except StorageUnavailable as problem:
-            report.error = problem.detail
-        if done or failed:
-            arguments = {**lease, "p_done": done, "p_failed": failed}
-            database.call("lull_settle_file_removals", arguments, timeout_seconds=_TIMEOUT_SECONDS)
-        report.removed += len(done)
-        report.failed += len(failed)
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
+        removal = _Removal(storage, threads, time_left)
+        while time_left() > 0 and report.error is None:
+            arguments = {**lease, "p_limit": _CLAIM}
+            claim = database.call("lull_claim_file_removals", arguments, timeout_seconds=_capped(time_left))
+            if not claim["removals"] and not claim["cancelled"]:
+                break
+            answers: _Answers = {}
+            settled = time_left()
+            try:
+                for some in removal.answers(claim["removals"]):
+                    answers |= some
+                    if settled - time_left() >= _SETTLE_AFTER_SECONDS:
+                        _settle(database, lease, answers, time_left, report)
+                        answers, settled = {}, time_left()
+            except StorageUnavailable as problem:
+                report.error = problem.detail
+            _settle(database, lease, answers, time_left, report)
 
 
-def _answers(
-    storage: FileStorage, removals: list[dict[str, Any]], time_left: Callable[[], float]
-) -> Iterator[tuple[int, str | None]]:
-    """Remove files bucket by bucket; yield each removal's id, with why its bytes are still there or None."""
-    buckets: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for removal in removals:
-        buckets[removal["bucket"]][removal["path"]] = removal["id"]
-    for bucket, ids in buckets.items():
-        removed = storage.remove(bucket, list(ids))
-        for path in removed & ids.keys():
-            yield ids[path], None
-        for path in ids.keys() - removed:
-            if time_left() <= 0:
+def _settle(
+    database: Database,
+    lease: dict[str, Any],
+    answers: _Answers,
+    time_left: Callable[[], float],
+    report: FilesReport,
+) -> None:
+    if not answers:
+        return
+    done = [removal for removal, error in answers.items() if error is None]
+    failed = [{"id": removal, "error": error} for removal, error in answers.items() if error is not None]
+    arguments = {**lease, "p_done": done, "p_failed": failed}
+    database.call("lull_settle_file_removals", arguments, timeout_seconds=_capped(time_left))
+    report.removed += len(done)
+    report.failed += len(failed)
+
+
+def _capped(time_left: Callable[[], float], most: float = _TIMEOUT_SECONDS) -> float:
+    """The time-out of a call: its own, or what is left."""
+    return min(most, max(1, time_left()))
+
+
+@dataclass(frozen=True)
+class _Removal:
+    """Asks Storage; each call is short, so that answers come in small portions."""
+
+    storage: FileStorage
+    threads: ThreadPoolExecutor
+    time_left: Callable[[], float]
+
+    def answers(self, removals: list[dict[str, Any]]) -> Iterator[_Answers]:
+        """Remove files bucket by bucket, as far as the time goes."""
+        buckets: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for removal in removals:
+            buckets[removal["bucket"]][removal["path"]] = removal["id"]
+        for bucket, ids in buckets.items():
+            if self.time_left() <= 0:
                 return
-            yield ids[path], _why_still_there(storage, bucket, path)
+            try:
+                self.storage.find_bucket(bucket, timeout_seconds=self._timeout())
+            except StorageRefused as refusal:
+                yield dict.fromkeys(ids.values(), str(refusal))
+                continue
+            for paths in _portions(list(ids), _REMOVED_PER_CALL):
+                for answers in self._remove(bucket, paths):
+                    yield {ids[path]: error for path, error in answers.items()}
+
+    def _remove(self, bucket: str, paths: list[str]) -> Iterator[dict[str, str | None]]:
+        """Remove paths; halve what Storage refuses as a whole until the path that it means is alone."""
+        if self.time_left() <= 0:
+            return
+        try:
+            removed = self.storage.remove(bucket, paths, timeout_seconds=self._timeout())
+        except StorageRefused as refusal:
+            if len(paths) == 1:
+                yield {paths[0]: str(refusal)}
+                return
+            for half in _portions(paths, (len(paths) + 1) // 2):
+                yield from self._remove(bucket, half)
+            return
+        yield dict.fromkeys(removed.intersection(paths))
+        for some in _portions([path for path in paths if path not in removed], _ASKED_AT_ONCE):
+            if self.time_left() <= 0:
+                return
+            ask = partial(self._why_still_there, bucket, self._timeout())
+            yield dict(zip(some, self.threads.map(ask, some), strict=True))
+
+    def _why_still_there(self, bucket: str, timeout_seconds: float, path: str) -> str | None:
+        """None when Storage positively says that the file does not exist."""
+        try:
+            absent = self.storage.is_absent(bucket, path, timeout_seconds=timeout_seconds)
+        except StorageRefused as refusal:
+            return str(refusal)
+        return None if absent else "Storage kept the file and gave no reason"
+
+    def _timeout(self) -> float:
+        return _capped(self.time_left, LONGEST_CALL_SECONDS)
 
 
-def _why_still_there(storage: FileStorage, bucket: str, path: str) -> str | None:
-    """None when Storage positively says that the file does not exist."""
-    try:
-        return None if storage.is_absent(bucket, path) else "Storage kept the file and gave no reason"
-    except BucketMissing as error:
-        return str(error)
+def _portions(paths: list[str], size: int) -> Iterator[list[str]]:
+    for first in range(0, len(paths), size):
+        yield paths[first : first + size]

@@ -1,22 +1,36 @@
-"""The door to Storage: what it removed, and when a file is positively absent."""
+"""The door to Storage: what it removed, when a file is positively absent, and what it refuses."""
 
+import time
 from urllib.parse import quote
 
 import httpx
 import pytest
 
 from api.errors import StorageUnavailable
-from api.file_storage import BucketMissing, FileStorage
+from api.file_storage import FileStorage, StorageRefused
 from tests.broken_server import broken_server, refusing_url
 from tests.calls import settings
 
 BUCKET = "session-files"
-ODD_PATHS = ["a/plain.txt", "b/with space.png", "c/100%41.txt", "d/ümlaut#?.pdf", "e/+plus&and=.txt"]
+ODD_PATHS = [
+    "a/plain.txt",
+    "b/with space.png",
+    "c/100%41.txt",
+    "d/ümlaut#?.pdf",
+    "e/+plus&and=.txt",
+    "root_%",
+]
+NOWHERE = ["../x", "..", ".", "a/../../bucket/x", "a/./b", "a\nb", "a?b", "a#b", "%2e%2e/x"]
+NO_BUCKETS = ["", ".", "..", "a/b", "../bucket/x", "a\nb", "a\\b", "%2e%2e", "ü", "x" * 101]
 
 
 @pytest.fixture
 def files(environment: dict[str, str]) -> FileStorage:
     return FileStorage(settings(environment))
+
+
+def files_at(url: str) -> FileStorage:
+    return FileStorage(settings(supabase_url=url, supabase_secret_key="key"))
 
 
 def upload(storage: httpx.Client, path: str) -> None:
@@ -35,15 +49,49 @@ def test_a_file_is_present_and_then_absent_whatever_its_name(
     path: str, files: FileStorage, storage: httpx.Client
 ) -> None:
     upload(storage, path)
+    upload(storage, path + "-and-more")
     assert not files.is_absent(BUCKET, path)
     assert files.remove(BUCKET, [path]) == {path}
     assert files.is_absent(BUCKET, path)
 
 
-def test_a_missing_bucket_is_not_an_absent_file(files: FileStorage) -> None:
+def test_a_folder_of_that_name_is_no_file(files: FileStorage, storage: httpx.Client) -> None:
+    upload(storage, "folder/name/file")
+    assert files.is_absent(BUCKET, "folder/name")
+
+
+@pytest.mark.parametrize("path", NOWHERE)
+def test_no_path_becomes_part_of_an_address(path: str) -> None:
+    with broken_server("200 with a list") as server:
+        assert files_at(server.url).is_absent(BUCKET, path)
+        assert files_at(server.url).remove(BUCKET, [path]) == set()
+        assert server.requests == [f"/storage/v1/object/list/{BUCKET}", f"/storage/v1/object/{BUCKET}"]
+
+
+@pytest.mark.parametrize("path", ["", "/a", "a/", "a//b", "a\\b/c", "a\\b"])
+def test_of_a_path_that_a_listing_cannot_name_nothing_is_said(path: str, files: FileStorage) -> None:
+    with pytest.raises(StorageRefused, match="cannot be listed"):
+        files.is_absent(BUCKET, path)
+
+
+@pytest.mark.parametrize("bucket", NO_BUCKETS)
+def test_what_can_be_no_bucket_is_refused_and_never_asked_for(bucket: str) -> None:
+    with broken_server("200 with a list") as server:
+        files = files_at(server.url)
+        with pytest.raises(StorageRefused, match="can be no bucket"):
+            files.find_bucket(bucket)
+        with pytest.raises(StorageRefused):
+            files.remove(bucket, ["x"])
+        with pytest.raises(StorageRefused):
+            files.is_absent(bucket, "x")
+        assert server.requests == []
+
+
+def test_a_missing_bucket_is_refused(files: FileStorage) -> None:
+    files.find_bucket(BUCKET)
     assert files.remove("no-such-bucket", ["x"]) == set()
-    with pytest.raises(BucketMissing, match="no-such-bucket"):
-        files.is_absent("no-such-bucket", "x")
+    with pytest.raises(StorageRefused, match='the bucket "no-such-bucket" does not exist'):
+        files.find_bucket("no-such-bucket")
 
 
 @pytest.mark.parametrize("count", [0, 1001])
@@ -52,17 +100,52 @@ def test_remove_takes_one_to_a_thousand_paths(count: int, files: FileStorage) ->
         files.remove(BUCKET, ["x"] * count)
 
 
-@pytest.mark.parametrize("behaviour", ["502 with HTML", "200 with HTML", "404 with HTML", "hangs up"])
+@pytest.mark.parametrize(
+    "behaviour",
+    ["502 with HTML", "200 with HTML", "404 with HTML", "hangs up", "refuses with 429", "refuses with 503"],
+)
 def test_what_is_no_answer_of_storage_is_unavailable(behaviour: str) -> None:
     with broken_server(behaviour) as server:
-        files = FileStorage(settings(supabase_url=server.url, supabase_secret_key="key"))
+        files = files_at(server.url)
+        with pytest.raises(StorageUnavailable):
+            files.find_bucket(BUCKET)
         with pytest.raises(StorageUnavailable):
             files.remove(BUCKET, ["x"])
         with pytest.raises(StorageUnavailable):
             files.is_absent(BUCKET, "x")
 
 
+def test_an_answer_of_another_shape_is_unavailable() -> None:
+    with broken_server("200 with a list of numbers") as server:
+        with pytest.raises(StorageUnavailable):
+            files_at(server.url).remove(BUCKET, ["x"])
+        with pytest.raises(StorageUnavailable):
+            files_at(server.url).is_absent(BUCKET, "x")
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_refusal_is_about_what_was_asked_and_says_why(status: int) -> None:
+    with broken_server(f"refuses with {status}") as server:
+        files = files_at(server.url)
+        with pytest.raises(StorageRefused, match="No, because"):
+            files.remove(BUCKET, ["x"])
+        with pytest.raises(StorageRefused, match="No, because"):
+            files.is_absent(BUCKET, "x")
+
+
+def test_a_key_that_may_not_even_see_the_bucket_may_do_nothing() -> None:
+    with broken_server("refuses with 403") as server, pytest.raises(StorageUnavailable):
+        files_at(server.url).find_bucket(BUCKET)
+
+
+def test_a_call_takes_no_longer_than_it_may() -> None:
+    with broken_server("hangs") as server:
+        started = time.monotonic()
+        with pytest.raises(StorageUnavailable):
+            files_at(server.url).remove(BUCKET, ["x"], timeout_seconds=0.2)
+        assert time.monotonic() - started < 3
+
+
 def test_a_refused_connection_is_unavailable() -> None:
-    files = FileStorage(settings(supabase_url=refusing_url(), supabase_secret_key="key"))
     with pytest.raises(StorageUnavailable):
-        files.remove(BUCKET, ["x"])
+        files_at(refusing_url()).remove(BUCKET, ["x"])

@@ -180,6 +180,44 @@ def test_a_missing_bucket_fails_its_files_and_no_others(cleanup: Cleanup, sql: S
     assert row == {"last_error": 'the bucket "gone-bucket" does not exist'}
 
 
+def test_odd_paths_and_buckets_fail_alone(cleanup: Cleanup, sql: Sql, storage: httpx.Client) -> None:
+    storage.post(f"/object/{BUCKET}/good", content=b"bytes").raise_for_status()
+    odd = ["", "a//b", "/a", "a\\b"]
+    absent = ["../../bucket/x", "..", "a\nb", "%2e%2e/x"]
+    for path in [*odd, *absent, "good"]:
+        queue_file(sql, path)
+    for bucket in ["", "..", "a/b", "x" * 300]:
+        queue_file(sql, "p", bucket=bucket)
+    files = run_cleanup(cleanup, caller="test")["files"]
+    assert (files["removed"], files["failed"], files["error"]) == (len(absent) + 1, len(odd) + 4, None)
+    assert queued(sql) == [*odd, "p", "p", "p", "p"]
+    counted = sql.execute("select distinct attempts from lull.file_removals").fetchall()
+    assert counted == [{"attempts": 1}]
+
+
+def test_a_path_that_storage_refuses_fails_alone(
+    cleanup: Cleanup, through: Cleanup, proxy: FlakyProxy, sql: Sql
+) -> None:
+    for path in ["a", "b", "poison", *"cdefg"]:
+        queue_file(sql, path)
+    proxy.poison = b"poison"
+    files = run_cleanup(through, caller="test")["files"]
+    assert (files["removed"], files["failed"], files["error"]) == (7, 1, None)
+    row = sql.execute("select path, attempts, last_error from lull.file_removals").fetchone()
+    assert row == {"path": "poison", "attempts": 1, "last_error": "Storage refused: Invalid key: poison"}
+
+
+def test_slow_storage_does_not_cost_the_run_its_lease(through: Cleanup, proxy: FlakyProxy, sql: Sql) -> None:
+    for number in range(120):
+        queue_file(sql, f"many/{number}")
+    proxy.storage_delay = 0.1
+    hasty = replace(through, lease_seconds=2, time_budget_seconds=9999, clock=ticking(1))
+    files = run_cleanup(hasty, caller="test")["files"]
+    assert (files["removed"], files["queued"], files["error"]) == (120, 0, None)
+    assert proxy.seen["lull_settle_file_removals"] > 3
+    assert proxy.requests.count(f"GET /storage/v1/bucket/{BUCKET}") == 1
+
+
 def test_while_storage_is_down_rows_go_and_files_wait(
     cleanup: Cleanup, sql: Sql, environment: dict[str, str]
 ) -> None:
