@@ -1,6 +1,7 @@
 """How many rows the next batch takes."""
 
 from dataclasses import dataclass, field
+from math import isqrt
 
 _FIRST = 500
 _MOST = 5000
@@ -11,12 +12,16 @@ _TARGET_MS = 250
 class BatchSize:
     """Follows the time a batch takes, and closes in on a row that makes batches fail.
 
-    The next `window` rows hold such a row. Each failure makes the window the batch that failed, each success
-    takes the batch off it, and the next batch is at most half of it (a twentieth after a time-out, which is
-    expensive): so the row ends up alone and is skipped.
+    The oldest row goes alone: one that takes for ever is the oldest from its second run on, and is found in
+    one time-out then.
+
+    The next `window` rows hold a row that fails. Each failure makes the window the batch that failed, each
+    success takes the batch off it, and the next batch is at most half of it: so the row ends up alone and is
+    skipped. After a time-out, which is expensive, rows go one by one; from a very large batch in portions.
     """
 
-    usual: float = _FIRST
+    usual: float = 1
+    is_proven: bool = field(default=False, init=False)
     window: int = field(default=0, init=False)
     step: int = field(default=0, init=False)
 
@@ -30,6 +35,9 @@ class BatchSize:
         """Learn that a batch of `size` worked: twice the rows at most, half at least."""
         if self.window:
             self.window = max(0, self.window - rows)
+        elif not self.is_proven:
+            self.is_proven = True
+            self.usual = _FIRST if milliseconds <= _TARGET_MS else 1
         elif rows == size:
             factor = _TARGET_MS / max(milliseconds, 1)
             self.usual = min(_MOST, max(1, self.usual * min(2, max(0.5, factor))))
@@ -37,9 +45,9 @@ class BatchSize:
     def failed(self, size: int, *, timed_out: bool = False) -> None:
         """Learn that a batch of `size` > 1 was rolled back."""
         self.window = size
-        self.step = max(1, size // (20 if timed_out else 2))
+        self.step = max(1, size // 2)
         if timed_out:
-            self.usual = self.step
+            self.usual = self.step = 1 if size <= _FIRST else isqrt(size)
 
     def skipped(self) -> None:
         """Learn that the row is found and stepped over."""

@@ -17,8 +17,15 @@ from api.file_storage import FileStorage
 log = logging.getLogger("lull.cleanup")
 
 _ROWS_SHARE = 0.8  # of the time budget; the rest is for files
-_BATCH_TIMEOUT_SECONDS = 12  # the batch's own statement time-out is 10
+_BATCH_TIMEOUT_SECONDS = 12  # the functions' own statement time-out is 10
+_OPEN_TIMEOUT_SECONDS = 32  # that of opening a policy is 30
+_FINISH_RESERVE_SECONDS = 4  # beyond the budget, to store the report of a run that used it up
 _PAUSES_BEFORE_RETRIES = (0.2, 1.0)
+
+TOO_MANY_TO_COUNT = (
+    "counting its rows took longer than 30 s: narrow the policy (a greater age, more in `equals`), "
+    "let it run, and widen it step by step"
+)
 
 Answer = dict[str, Any]
 
@@ -51,7 +58,8 @@ def run_cleanup(
         "p_only": only,
         "p_max_rows": max_rows,
     }
-    begun = cleanup.database.call("lull_begin_cleanup", arguments, timeout_seconds=12)
+    timeout = min(_BATCH_TIMEOUT_SECONDS, cleanup.time_budget_seconds)
+    begun = cleanup.database.call("lull_begin_cleanup", arguments, timeout_seconds=timeout)
     if not begun["started"]:
         log.info("cleanup skipped", extra={"fields": {"caller": caller, "reason": begun["reason"]}})
         return begun
@@ -75,20 +83,25 @@ class _Run:
         self.names: list[str] = begun["policies"]
         self.lease = {"p_run": begun["run_id"], "p_token": begun["token"]}
         self.longest_batch = 0.0
+        self.is_cut_off = False
         self.failures: dict[str, str] = {}
 
     def work(self) -> Answer:
-        """Work the policies, isolated from each other's failures; then files; then always finish."""
+        """Work the policies, isolated from each other's failures; then files; then always finish.
+
+        Without a database nothing more is tried but to finish, once.
+        """
         for name in self.names:
-            if self._time_left(_ROWS_SHARE) <= self.longest_batch:
+            if self.is_cut_off or self._time_left(_ROWS_SHARE) <= self.longest_batch:
                 break
             failure = self._isolated(name, partial(self._work_policy, name))
             if failure is not None:
                 self.failures[name] = failure
         files = FilesReport()
-        files.error = self._isolated("files", lambda: self._work_files(files)) or files.error
+        if not self.is_cut_off:
+            files.error = self._isolated("files", lambda: self._work_files(files)) or files.error
         arguments = {**self.lease, "p_failures": self.failures, "p_files": files.arguments()}
-        return self._patiently("lull_finish_cleanup", arguments, timeout_seconds=8)
+        return self._patiently("lull_finish_cleanup", arguments, reserve=_FINISH_RESERVE_SECONDS)
 
     def _isolated(self, what: str, work: Callable[[], None]) -> str | None:
         """Do a part of the run; return a sentence when it failed. Only a lost lease ends the whole run."""
@@ -106,30 +119,34 @@ class _Run:
     def _work_policy(self, name: str) -> None:
         """Open a policy and delete its rows in batches, until none is left or the time for rows is up."""
         arguments = {**self.lease, "p_policy": name}
-        timeout = max(5, self._time_left(_ROWS_SHARE))
-        opened = self._patiently("lull_open_policy", arguments, timeout_seconds=timeout)
+        try:
+            opened = self._patiently("lull_open_policy", arguments, timeout_seconds=_OPEN_TIMEOUT_SECONDS)
+        except DatabaseTimeout:
+            self._renew_lease()
+            raise Problem(503, "database-timeout", TOO_MANY_TO_COUNT) from None
         if opened["outcome"] != "open":
             return
         size = BatchSize()
         while self._time_left(_ROWS_SHARE) > self.longest_batch:
-            began = self.cleanup.clock()
-            done = self._batch(arguments, size)
-            self.longest_batch = max(self.longest_batch, self.cleanup.clock() - began)
-            if done:
+            if self._batch(arguments, size):
                 return
 
     def _batch(self, arguments: dict[str, Any], size: BatchSize) -> bool:
         """Delete one batch; return whether it was the policy's last."""
         rows = size.next()
+        began = self.cleanup.clock()
         try:
             answer = self._patiently("lull_cleanup_batch", {**arguments, "p_size": rows})
         except DatabaseTimeout:
+            self._renew_lease()  # what timed out was rolled back, its renewal as well
             if rows > 1:
                 size.failed(rows, timed_out=True)
                 return False
             # not repeated after a lost answer: that would step over the row behind it, too
             skip = {**arguments, "p_reason": "it took longer than a batch may take"}
-            answer = self.cleanup.database.call("lull_skip_row", skip, timeout_seconds=_BATCH_TIMEOUT_SECONDS)
+            answer = self.cleanup.database.call("lull_skip_row", skip, timeout_seconds=self._capped())
+        else:
+            self.longest_batch = max(self.longest_batch, self.cleanup.clock() - began)
         if answer["skipped"] is not None:
             size.skipped()
         elif answer["failed"] is not None:
@@ -139,22 +156,41 @@ class _Run:
             size.succeeded(rows, answer["locked"], answer["ms"])
         return bool(answer["done"])
 
+    def _renew_lease(self) -> None:
+        self._patiently("lull_renew_lease", self.lease)
+
     def _work_files(self, report: FilesReport) -> None:
         cleanup = self.cleanup
         remove_files(cleanup.database, cleanup.storage, self.lease, lambda: self._time_left(1), report)
 
     def _patiently(
-        self, function: str, arguments: dict[str, Any], *, timeout_seconds: float = _BATCH_TIMEOUT_SECONDS
+        self,
+        function: str,
+        arguments: dict[str, Any],
+        *,
+        timeout_seconds: float = _BATCH_TIMEOUT_SECONDS,
+        reserve: float = 0,
     ) -> Answer:
-        """Call, and call again after a lost connection: cursor, counts and decisions live in the database."""
-        for pause in _PAUSES_BEFORE_RETRIES:
+        """Call, and call again after a lost connection: cursor, counts and decisions live in the database.
+
+        No wait goes beyond the time budget and `reserve`. Who gets no answer at all is cut off.
+        """
+        pauses = iter(() if self.is_cut_off else _PAUSES_BEFORE_RETRIES)
+        while True:
             try:
-                return self.cleanup.database.call(function, arguments, timeout_seconds=timeout_seconds)
+                return self.cleanup.database.call(
+                    function, arguments, timeout_seconds=self._capped(timeout_seconds, reserve)
+                )
             except DatabaseUnavailable:
-                if self._time_left(1) <= pause:
+                pause = next(pauses, None)
+                if pause is None or self._time_left(1) + reserve <= pause:
+                    self.is_cut_off = True
                     raise
                 time.sleep(pause)
-        return self.cleanup.database.call(function, arguments, timeout_seconds=timeout_seconds)
+
+    def _capped(self, seconds: float = _BATCH_TIMEOUT_SECONDS, reserve: float = 0) -> float:
+        """A call's own time-out, or what is left of the budget."""
+        return min(seconds, max(1, self._time_left(1) + reserve))
 
     def _time_left(self, share: float) -> float:
         """Seconds until this share of the time budget is used up."""

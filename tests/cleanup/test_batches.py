@@ -20,9 +20,25 @@ def closing_in(size: BatchSize, poison: int) -> list[int]:
             return asked
 
 
-def test_it_grows_while_batches_are_fast_and_at_most_doubles() -> None:
+def proven() -> BatchSize:
+    """What comes after the oldest row went alone."""
     size = BatchSize()
+    assert size.next() == 1
+    size.succeeded(1, 1, 5)
     assert size.next() == 500
+    return size
+
+
+def test_a_slow_first_row_is_followed_by_few() -> None:
+    size = BatchSize()
+    size.succeeded(1, 1, 300)
+    assert size.next() == 1
+    size.succeeded(1, 1, 100)
+    assert size.next() == 2
+
+
+def test_it_grows_while_batches_are_fast_and_at_most_doubles() -> None:
+    size = proven()
     size.succeeded(500, 500, 1)
     assert size.next() == 1000
     for _ in range(9):
@@ -31,7 +47,7 @@ def test_it_grows_while_batches_are_fast_and_at_most_doubles() -> None:
 
 
 def test_it_shrinks_when_batches_are_slow_and_at_most_halves() -> None:
-    size = BatchSize()
+    size = proven()
     size.succeeded(500, 500, 9999)
     assert size.next() == 250
     size.succeeded(250, 250, 300)
@@ -42,15 +58,16 @@ def test_it_shrinks_when_batches_are_slow_and_at_most_halves() -> None:
 
 
 def test_a_short_batch_says_nothing_about_speed() -> None:
-    size = BatchSize()
+    size = proven()
     size.succeeded(500, 3, 1)
     assert size.next() == 500
 
 
 def test_a_failing_batch_is_halved_until_the_row_is_alone() -> None:
-    for poison in (1, 2, 249, 250, 251, 499, 500):
+    assert closing_in(BatchSize(), 1) == [1]
+    for poison in (2, 249, 250, 251, 499, 500):
         asked = closing_in(BatchSize(), poison)
-        assert asked[:2] == [500, 250]
+        assert asked[:3] == [1, 500, 250]
         assert asked[-1] == 1
         assert len(asked) <= 20
 
@@ -61,11 +78,12 @@ def test_the_size_is_what_it_was_after_the_row_is_skipped() -> None:
     assert size.next() == 500
 
 
-def test_a_time_out_closes_in_faster_because_it_is_expensive() -> None:
-    size = BatchSize()
+def test_after_a_time_out_rows_go_one_by_one_because_another_is_expensive() -> None:
+    size = proven()
     size.failed(500, timed_out=True)
-    assert size.next() == 25
-    size.failed(25, timed_out=True)
+    for _ in range(499):
+        assert size.next() == 1
+        size.succeeded(1, 1, 5)
     assert size.next() == 1
     size.skipped()
     assert size.next() == 1
@@ -73,8 +91,16 @@ def test_a_time_out_closes_in_faster_because_it_is_expensive() -> None:
     assert size.next() == 2
 
 
+def test_a_very_large_batch_that_timed_out_is_closed_in_on_with_one_more_time_out() -> None:
+    size = proven()
+    size.failed(5000, timed_out=True)
+    assert size.next() == 70
+    size.failed(70, timed_out=True)
+    assert size.next() == 1
+
+
 def test_a_window_that_works_after_all_ends_without_a_skip() -> None:
-    size = BatchSize()
+    size = proven()
     size.failed(4)
     for expected in (2, 1, 1):
         assert size.next() == expected
