@@ -1,5 +1,6 @@
 """A run whose database, Storage, lease or time goes away under it: what is left is whole."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -86,7 +87,7 @@ def test_a_lost_answer_of_open_does_not_matter(through: Cleanup, proxy: FlakyPro
     assert line_of(run_cleanup(through, caller="test"))["did"] == 10
 
 
-def test_a_batch_that_stays_unanswered_fails_its_policy_and_no_other(
+def test_a_batch_that_stays_unanswered_fails_its_policy_and_ends_the_run(
     through: Cleanup, proxy: FlakyProxy, sql: Sql
 ) -> None:
     add_drafts(sql, 2000)
@@ -95,8 +96,46 @@ def test_a_batch_that_stays_unanswered_fails_its_policy_and_no_other(
     assert (report["status"], line_of(report)["outcome"]) == ("failed", "failed")
     assert "cannot be reached" in line_of(report)["error"]
     assert line_of(report)["did"] + count_sessions(sql) == 2000
-    assert {line["outcome"] for line in report["policies"]} == {"failed", "completed"}
+    assert {line["outcome"] for line in report["policies"]} == {"failed", "partial"}
+    assert (proxy.seen["lull_open_policy"], proxy.seen["lull_claim_file_removals"]) == (1, 0)
     assert run_cleanup(through, caller="test")["status"] == "completed"
+
+
+def test_a_database_that_hangs_in_the_middle_does_not_cost_more_than_the_budget(
+    through: Cleanup, proxy: FlakyProxy, sql: Sql
+) -> None:
+    add_drafts(sql, 10)
+    proxy.to_hang = {"lull_cleanup_batch"}
+    started = time.monotonic()
+    report = run_cleanup(replace(through, time_budget_seconds=2), caller="test")
+    assert time.monotonic() - started < 2 + 5
+    assert (report["status"], line_of(report)["outcome"]) == ("failed", "failed")
+    assert proxy.requests.count("POST /rest/v1/rpc/lull_open_policy") == 1
+
+
+def test_a_database_that_hangs_for_good_is_left_soon_after_the_budget(
+    through: Cleanup, proxy: FlakyProxy, sql: Sql
+) -> None:
+    proxy.to_hang = {"lull_open_policy", "lull_claim_file_removals", "lull_finish_cleanup"}
+    started = time.monotonic()
+    with pytest.raises(DatabaseUnavailable) as caught:
+        run_cleanup(replace(through, time_budget_seconds=2), caller="test")
+    assert time.monotonic() - started < 2 + 5
+    assert caught.value.members["runId"]
+    assert proxy.requests.count("POST /rest/v1/rpc/lull_finish_cleanup") == 1
+
+
+def test_storage_that_hangs_does_not_cost_more_than_the_budget(
+    cleanup: Cleanup, sql: Sql, environment: dict[str, str]
+) -> None:
+    queue_file(sql, "x")
+    with broken_server("hangs") as server:
+        hanging = FileStorage(settings(environment, supabase_url=server.url))
+        started = time.monotonic()
+        report = run_cleanup(replace(cleanup, storage=hanging, time_budget_seconds=2), caller="test")
+        assert time.monotonic() - started < 2 + 5
+    assert (report["status"], queued(sql)) == ("completed", ["x"])
+    assert report["files"]["error"] == "The file storage cannot be reached. Try again later."
 
 
 def test_a_lost_answer_of_begin_is_not_repeated(through: Cleanup, proxy: FlakyProxy, sql: Sql) -> None:
@@ -152,12 +191,12 @@ def test_a_run_out_of_time_stops_and_says_that_there_is_more(cleanup: Cleanup, s
 def test_policies_that_time_left_out_come_first_in_the_next_run(cleanup: Cleanup, sql: Sql) -> None:
     hurried = replace(cleanup, time_budget_seconds=20, clock=ticking(2))
     first = run_cleanup(hurried, caller="test")
-    done = [line["policy"] for line in first["policies"] if line["outcome"] == "completed"]
-    left_out = [line["policy"] for line in first["policies"] if line["outcome"] == "partial"]
-    assert done
+    opened = [line["policy"] for line in first["policies"] if line["cutoff"]]
+    left_out = [line["policy"] for line in first["policies"] if not line["cutoff"]]
+    assert opened
     assert left_out
     second = run_cleanup(hurried, caller="test")
-    assert [line["policy"] for line in second["policies"]] == left_out + done
+    assert [line["policy"] for line in second["policies"]] == left_out + opened
 
 
 def test_files_go_through_storage_and_what_is_absent_is_settled(
@@ -211,7 +250,7 @@ def test_slow_storage_does_not_cost_the_run_its_lease(through: Cleanup, proxy: F
     for number in range(120):
         queue_file(sql, f"many/{number}")
     proxy.storage_delay = 0.1
-    hasty = replace(through, lease_seconds=2, time_budget_seconds=9999, clock=ticking(1))
+    hasty = replace(through, lease_seconds=5, time_budget_seconds=9999, clock=ticking(1))
     files = run_cleanup(hasty, caller="test")["files"]
     assert (files["removed"], files["queued"], files["error"]) == (120, 0, None)
     assert proxy.seen["lull_settle_file_removals"] > 3
