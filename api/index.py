@@ -1,5 +1,7 @@
 """The composition root: settings → doors → routes. The only file with a top-level `app`."""
 
+from functools import partial
+
 from fastapi import FastAPI
 from pydantic.alias_generators import to_camel
 
@@ -10,6 +12,8 @@ from api.cleanup.policies import load_policies
 from api.cleanup.run import Cleanup
 from api.database import Database
 from api.errors import install_error_handlers
+from api.events.delivery import Webhooks, deliver_after_run
+from api.events.handlers import event_routes
 from api.file_storage import FileStorage
 from api.flags import create_flags
 from api.insight.handlers import insight_routes
@@ -20,13 +24,15 @@ from api.settings import Settings, load_settings
 
 
 def create_cleanup(settings: Settings) -> Cleanup:
-    """Put together what a cleanup works with. Connects to nothing; raises PolicyError."""
+    """Put together what a cleanup works with, and what follows it. Connects to nothing; raises PolicyError."""
+    database = Database(settings)
     return Cleanup(
-        database=Database(settings),
+        database=database,
         storage=FileStorage(settings),
         policies=load_policies(settings),
         time_budget_seconds=settings.cleanup_time_budget_seconds,
         lease_seconds=settings.cleanup_lease_seconds,
+        after_run=partial(deliver_after_run, Webhooks(settings, database)),
     )
 
 
@@ -51,6 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     database, callers, decide = Database(settings), Callers(settings), create_flags(settings)
     app.include_router(insight_routes(settings, database, callers, decide))
     app.include_router(cleanup_routes(settings, create_cleanup(settings)))
+    app.include_router(event_routes(Webhooks(settings, database)))
     app.include_router(session_routes(Creation(settings, database, decide), callers))
     return app
 
