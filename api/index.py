@@ -24,7 +24,7 @@ from api.settings import Settings, load_settings
 
 
 def create_cleanup(settings: Settings) -> Cleanup:
-    """Put together what a cleanup works with, and what follows it. Connects to nothing; raises PolicyError."""
+    """Put together a cleanup, and what follows it. Connects to nothing; raises PolicyError."""
     database = Database(settings)
     return Cleanup(
         database=database,

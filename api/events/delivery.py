@@ -45,7 +45,7 @@ class DeliveryReport(Answer):
 
 @dataclass(frozen=True)
 class Webhooks:
-    """What delivering works with; whether the settings name a usable receiver is found out when delivering."""
+    """What delivering works with; whether there is a usable receiver is found out when delivering."""
 
     settings: Settings
     database: Database
