@@ -3,12 +3,15 @@
 import socket
 import threading
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Resolve = Callable[[str, int], list[str]]
 
 _SECONDS = 3.0
 _NAT64 = IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+# What IANA's registries withhold from the public internet and older Pythons do not know of.
+_SPECIAL = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"), IPv6Network("3fff::/20"))
 
 
 class AddressRefused(Exception):
@@ -66,6 +69,7 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
             within = IPv4Address(int(address) & 0xFFFFFFFF)
         if within is not None:
             return _is_public(within)
-        if address.is_site_local:
+        if address not in _GLOBAL_UNICAST:
             return False
-    return address.is_global and not (address.is_multicast or address.is_reserved)
+    special = any(address in network for network in _SPECIAL)
+    return address.is_global and not (special or address.is_multicast or address.is_reserved)
