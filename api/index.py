@@ -17,7 +17,7 @@ from api.events.handlers import event_routes
 from api.file_storage import FileStorage
 from api.flags import create_flags
 from api.insight.handlers import insight_routes
-from api.observability import RequestLog, log_as_json
+from api.observability import RequestLog, RequestNumbers, log_as_json
 from api.sessions.creation import Creation
 from api.sessions.handlers import session_routes
 from api.settings import Settings, load_settings
@@ -53,9 +53,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: to_camel(route.name),
     )
     install_error_handlers(app)
-    app.add_middleware(RequestLog)
+    numbers = RequestNumbers()
+    app.add_middleware(RequestLog, numbers=numbers)
     database, callers, decide = Database(settings), Callers(settings), create_flags(settings)
-    app.include_router(insight_routes(settings, database, callers, decide))
+    app.include_router(insight_routes(settings, database, callers, decide, numbers))
     app.include_router(cleanup_routes(settings, create_cleanup(settings)))
     app.include_router(event_routes(Webhooks(settings, database)))
     app.include_router(session_routes(Creation(settings, database, decide), callers))

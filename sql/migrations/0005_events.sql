@@ -51,3 +51,6 @@ set unless = $$exists (
     and ((t.xid, t.id) > (r.xid, r.id)
       or exists (select 1 from lull.deliveries d where d.event_id = t.id and d.state = 'queued')))$$
 where name = 'lull.session_events';
+
+-- Dead letters: few, and looked at often.
+create index deliveries_dead on lull.deliveries (settled_at) where state = 'dead';
