@@ -387,3 +387,21 @@ def test_a_claim_of_nothing_is_refused(db: Connection) -> None:
         with pytest.raises(Exception, match="at least 1") as refused:
             db.execute("select public.lull_claim_deliveries(%s, %s)", [limit, seconds])
         assert getattr(refused.value, "sqlstate", "") == "PT422"
+
+
+def test_a_claim_stays_quick_when_much_is_unread_and_queued(db: Connection) -> None:
+    """Fresh tables have no statistics: the planner would compare every event with every other, for minutes."""
+    db.execute("set statement_timeout = '2s'")
+    claim(db)
+    db.execute(
+        "insert into lull.session_events (session_id, kind, event) "
+        "select gen_random_uuid(), 'chat', 'created' from generate_series(1, 40000)"
+    )
+    assert len(ids(claim(db))) == 100
+    db.execute(
+        "insert into lull.deliveries (event_id, session_id) select id, session_id from lull.session_events on conflict do nothing"
+    )
+    assert len(ids(claim(db))) == 100
+    stuck = session(db)
+    db.execute("update lull.deliveries set session_id = %s where state = 'queued'", [stuck])
+    assert ids(claim(db)) == []
