@@ -1,5 +1,7 @@
 """The composition root: settings → doors → routes. The only file with a top-level `app`."""
 
+from functools import partial
+
 from fastapi import FastAPI
 from pydantic.alias_generators import to_camel
 
@@ -10,23 +12,27 @@ from api.cleanup.policies import load_policies
 from api.cleanup.run import Cleanup
 from api.database import Database
 from api.errors import install_error_handlers
+from api.events.delivery import Webhooks, deliver_after_run
+from api.events.handlers import event_routes
 from api.file_storage import FileStorage
 from api.flags import create_flags
 from api.insight.handlers import insight_routes
-from api.observability import RequestLog, log_as_json
+from api.observability import RequestLog, RequestNumbers, log_as_json
 from api.sessions.creation import Creation
 from api.sessions.handlers import session_routes
 from api.settings import Settings, load_settings
 
 
 def create_cleanup(settings: Settings) -> Cleanup:
-    """Put together what a cleanup works with. Connects to nothing; raises PolicyError."""
+    """Put together a cleanup, and what follows it. Connects to nothing; raises PolicyError."""
+    database = Database(settings)
     return Cleanup(
-        database=Database(settings),
+        database=database,
         storage=FileStorage(settings),
         policies=load_policies(settings),
         time_budget_seconds=settings.cleanup_time_budget_seconds,
         lease_seconds=settings.cleanup_lease_seconds,
+        after_run=partial(deliver_after_run, Webhooks(settings, database)),
     )
 
 
@@ -47,10 +53,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: to_camel(route.name),
     )
     install_error_handlers(app)
-    app.add_middleware(RequestLog)
+    numbers = RequestNumbers()
+    app.add_middleware(RequestLog, numbers=numbers)
     database, callers, decide = Database(settings), Callers(settings), create_flags(settings)
-    app.include_router(insight_routes(settings, database, callers, decide))
+    app.include_router(insight_routes(settings, database, callers, decide, numbers))
     app.include_router(cleanup_routes(settings, create_cleanup(settings)))
+    app.include_router(event_routes(Webhooks(settings, database)))
     app.include_router(session_routes(Creation(settings, database, decide), callers))
     return app
 

@@ -86,6 +86,10 @@ class Settings(BaseSettings):
     cleanup_time_budget_seconds: Annotated[float, Field(ge=5, le=840, allow_inf_nan=False)] = 50
     cleanup_lease_seconds: Annotated[int, Field(ge=40, le=900)] = 45  # a call may take 30
 
+    events_webhook_url: _Url | None = None
+    events_webhook_secret: SecretStr | None = None
+    events_webhook_allow_private: bool = False
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def ages(self) -> dict[str, float | None]:

@@ -32,7 +32,10 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cleanup:
-    """What a cleanup works with: the doors, the policies and its limits."""
+    """What a cleanup works with: the doors, the policies and its limits.
+
+    `after_run` is what else is done once a run has its report; it is told the seconds that are left.
+    """
 
     database: Database
     storage: FileStorage
@@ -40,6 +43,7 @@ class Cleanup:
     time_budget_seconds: float = 50
     lease_seconds: int = 45
     clock: Callable[[], float] = time.monotonic
+    after_run: Callable[[float], object] = lambda _seconds: None
 
 
 def run_cleanup(
@@ -71,7 +75,18 @@ def run_cleanup(
     lines = {line["policy"]: [line["outcome"], line["would"], line["did"]] for line in report["policies"]}
     fields = {"caller": caller, "run": begun["run_id"], "status": report["status"], "policies": lines}
     log.info("cleanup run", extra={"fields": {**fields, "ms": report["duration_ms"]}})
+    _after_run(cleanup, started)
     return report
+
+
+def _after_run(cleanup: Cleanup, started: float) -> None:
+    """Do what else is due, in what is left of the time. Whatever happens there, the report stands."""
+    try:
+        cleanup.after_run(started + cleanup.time_budget_seconds - cleanup.clock())
+    except Problem as problem:
+        log.warning("after the run", extra={"fields": {"error": problem.detail}})
+    except Exception:
+        log.exception("after the run")
 
 
 class _Run:

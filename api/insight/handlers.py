@@ -1,4 +1,4 @@
-"""Read-only: GET /api/health, GET /api/flags, GET /api/admin/funnel."""
+"""Read-only: GET /api/health, /api/flags and, for the admin, /api/admin/funnel, /stats and /metrics."""
 
 from typing import Annotated, Literal
 
@@ -11,8 +11,13 @@ from api.database import Database
 from api.errors import documented
 from api.flags import EARLY_SESSIONS, Decide
 from api.insight.funnel import Funnel, read_funnel
+from api.insight.metrics import CONTENT_TYPE, metrics
+from api.insight.stats import Stats, read_stats
+from api.observability import RequestNumbers
 from api.settings import Settings
 from api.wire import Answer, PlainDigits, Question, refuse_repetition
+
+_NEVER_STORED = {"Cache-Control": "no-store"}
 
 
 class Health(BaseModel):
@@ -38,7 +43,7 @@ class Flags(Answer):
     )
 
 
-class FunnelQuery(Question):
+class DaysQuery(Question):
     """How far back."""
 
     days: Annotated[int, Field(ge=1, le=400), PlainDigits] = Field(
@@ -46,7 +51,9 @@ class FunnelQuery(Question):
     )
 
 
-def insight_routes(settings: Settings, database: Database, callers: Callers, decide: Decide) -> APIRouter:
+def insight_routes(
+    settings: Settings, database: Database, callers: Callers, decide: Decide, numbers: RequestNumbers
+) -> APIRouter:
     """The read-only routes, over these parts."""
     router = APIRouter(tags=["insight"], dependencies=[Depends(_never_stored)])
 
@@ -73,12 +80,30 @@ def insight_routes(settings: Settings, database: Database, callers: Callers, dec
         return Flags(flags={EARLY_SESSIONS: flag})
 
     @router.get("/api/admin/funnel", dependencies=admin_only, responses=documented(401, 422, 500, 503))
-    def show_funnel(query: Annotated[FunnelQuery, Query()]) -> Funnel:
+    def show_funnel(query: Annotated[DaysQuery, Query()]) -> Funnel:
         """Count the chat drafts created, activated, abandoned and restored per day, from the ledger."""
         return read_funnel(database, query.days)
+
+    @router.get("/api/admin/stats", dependencies=admin_only, responses=documented(401, 422, 500, 503))
+    def show_stats(query: Annotated[DaysQuery, Query()]) -> Stats:
+        """Answer seed 003's monitoring list: drafts, uploads, cleanup, events, this process's requests."""
+        return read_stats(database, numbers, query.days)
+
+    @router.get(
+        "/api/admin/metrics",
+        dependencies=admin_only,
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            **documented(401, 500, 503),
+        },
+    )
+    def show_metrics() -> Response:
+        """Give Prometheus the same numbers; only this process's own while the database is away."""
+        return Response(metrics(database, numbers), media_type=CONTENT_TYPE, headers=_NEVER_STORED)
 
     return router
 
 
 def _never_stored(response: Response) -> None:
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.update(_NEVER_STORED)

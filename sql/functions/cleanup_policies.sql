@@ -29,7 +29,7 @@ as $$
 $$;
 
 -- The condition on rows aliased t that a policy means, without its clock. Constants are literals, so that partial
--- indexes serve. A held row never matches; a null clock is never older than anything.
+-- indexes serve. A held row never matches, nor one that its target keeps; a null clock is never older than anything.
 create or replace function lull.policy_condition(p_policy lull.policies)
 returns text
 language sql
@@ -46,6 +46,9 @@ as $$
     union all
     select format('not t.%I', g.hold_column) from lull.targets g
     where g.name = p_policy.target and g.hold_column is not null
+    union all
+    select format('not (%s)', g.unless) from lull.targets g
+    where g.name = p_policy.target and g.unless is not null
     union all
     select 'true'
   ) c;

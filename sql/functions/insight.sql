@@ -45,3 +45,65 @@ as $$
       from lull.sessions
       where kind = 'chat' and created_at > now() - make_interval(days => p_days) and status in ('draft', 'active')));
 $$;
+
+-- The numbers of seed 003's monitoring list, over the last p_days days (UTC), today included. Drafts and uploads are
+-- counted from the ledger, which outlives the sessions. An upload that was registered can still come for two hours and a
+-- half: the two hours that Storage's signed URL is valid, and the time that an upload under way may take.
+-- Returns {"at", "days", "drafts", "uploads", "cleanup" or null, "events", "database_bytes"}.
+create or replace function public.lull_stats(p_days integer default 7)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+set statement_timeout = '8s'
+set timezone = 'UTC'
+as $$
+  with span as (
+    select date_trunc('day', now()) as today, date_trunc('day', now()) - make_interval(days => p_days - 1) as first
+  ), draft as (
+    select count(*) filter (where e.at >= s.today) as today, count(*) filter (where e.at < s.today) as before
+    from span s
+    join lull.session_events e on e.at >= s.first
+    where e.kind = 'chat' and e.event = 'created' and e.data ->> 'status' = 'draft'
+  ), upload as (
+    select count(*) as registered,
+      count(*) filter (where u.uploaded) as uploaded,
+      count(*) filter (where not u.uploaded and u.at < now() - interval '150 minutes') as expired,
+      count(*) filter (where not u.uploaded and u.at >= now() - interval '150 minutes') as pending
+    from (
+      select e.at, exists (
+          select 1 from lull.session_events o
+          where o.session_id = e.session_id and o.id > e.id and o.event = 'file-uploaded'
+            and o.data ->> 'file' = e.data ->> 'file') as uploaded
+      from span s
+      join lull.session_events e on e.at >= s.first
+      where e.event = 'file-registered'
+    ) u
+  )
+  select jsonb_build_object(
+    'at', now(),
+    'days', p_days,
+    'drafts', (
+      select jsonb_build_object('created_today', today,
+        'created_per_day', round(before::numeric / nullif(p_days - 1, 0), 2))
+      from draft),
+    'uploads', (
+      select to_jsonb(upload) || jsonb_build_object(
+        'success_rate_percent', round(100.0 * uploaded / nullif(uploaded + expired, 0), 2))
+      from upload),
+    'cleanup', (
+      select jsonb_build_object('status', status, 'finished_at', finished_at)
+      from lull.cleanup_runs
+      where finished_at is not null
+      order by started_at desc
+      limit 1),
+    'events', (
+      select jsonb_build_object('pending', count(*), 'oldest_pending_at', min(queued_at), 'dead', (
+        select count(*) from lull.deliveries where state = 'dead' and settled_at > now() - interval '30 days'))
+      from lull.deliveries
+      where state = 'queued'),
+    'database_bytes', (
+      select sum(pg_total_relation_size(c.oid)) from pg_catalog.pg_class c
+      where c.relnamespace = 'lull'::regnamespace and c.relkind = 'r'));
+$$;

@@ -45,7 +45,8 @@ def explore(api_server: str, stack: LocalSupabase, checkout: Path, tmp_path: Pat
 
 @pytest.mark.timeout(600)
 def test_what_the_admin_calls_is_as_documented(explore: Explore, admin: dict[str, str]) -> None:
-    explore(admin, "--include-path-regex", "^/api/admin")
+    # Without a receiver, delivering is a 503 whatever is sent: tests/events has one.
+    explore(admin, "--include-path-regex", "^/api/admin/(?!deliver$)")
 
 
 @pytest.mark.timeout(600)

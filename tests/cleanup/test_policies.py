@@ -33,6 +33,7 @@ def test_the_default_policies_are_those_of_the_house() -> None:
         "old-runs": 90 * 24,
         "old-events": 400 * 24,
         "old-idempotency-keys": 24,
+        "old-deliveries": 30 * 24,
     }
 
 

@@ -1,0 +1,1 @@
+"""The ledger of events: delivering it to a webhook."""
