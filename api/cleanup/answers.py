@@ -31,7 +31,7 @@ class _PolicyReport(Answer):
     target: str
     threshold_hours: Hours
     cutoff: Time | None
-    would_delete: int | None = Field(description="Null when the run did not get to this policy.")
+    would_delete: int | None = Field(description="Null when it was not counted.")
     capped: bool = Field(description="More than wouldDelete: the count stops at 1,000,000.")
 
 
@@ -90,7 +90,7 @@ class DryRunReport(Answer):
 
     dry_run: Literal[True] = True
     threshold_hours: Hours
-    would_delete: int
+    would_delete: int | None = Field(description="Null when the policy could not be counted.")
     sessions: list[SampledSession]
     policies: list[PolicyPreview]
     at: Time

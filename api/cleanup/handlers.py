@@ -101,7 +101,7 @@ def cleanup_routes(settings: Settings, cleanup: Cleanup) -> APIRouter:
             for policy in cleanup.policies
         ]
         preview = preview_cleanup(
-            cleanup.database, policies, subject, at=query.at, limit=query.limit or 20, max_rows=query.max_rows
+            cleanup, policies, subject, at=query.at, limit=query.limit or 20, max_rows=query.max_rows
         )
         return dry_run_report(preview, policies, subject)
 

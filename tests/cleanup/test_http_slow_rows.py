@@ -1,17 +1,16 @@
 """A row whose deletion takes for ever: the run steps over it, cleans the rest, and keeps its lease."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
 from api.cleanup.run import Cleanup, run_cleanup
 from api.index import create_cleanup
 from tests.calls import add_drafts, add_session, count_sessions, settings
+from tests.reload import statement_timeout
 
 Sql = psycopg.Connection[Any]
 Answer = dict[str, Any]
@@ -29,32 +28,13 @@ SLEEP_ON_SLOW_ROWS = """
 """
 
 
-def wait_for_a_reload(sql: Sql, environment: dict[str, str]) -> None:
-    """Wait until PostgREST knows the functions' settings as they are now: it then knows a new function, too."""
-    sql.execute("create function public.just_made() returns int language sql return 1")
-    sql.execute("grant execute on function public.just_made to service_role; notify pgrst, 'reload schema'")
-    key = environment["SUPABASE_SECRET_KEY"]
-    headers = {"apikey": key, "Authorization": f"Bearer {key}"}
-    url = f"{environment['SUPABASE_URL']}/rest/v1/rpc/just_made"
-    with httpx.Client(headers=headers, trust_env=False) as client:
-        while client.post(url, json={}).status_code != 200:
-            time.sleep(0.05)
-    sql.execute("drop function public.just_made")
-
-
 @pytest.fixture
 def cleanup(environment: dict[str, str], sql: Sql) -> Iterator[Cleanup]:
     """A cleanup whose batches are cancelled after one second, and whose lease is three."""
-    batch = (
-        "alter function public.lull_cleanup_batch(uuid, uuid, text, integer) set statement_timeout = '{}s'"
-    )
     sql.execute(SLEEP_ON_SLOW_ROWS)
-    sql.execute(batch.format(1))
-    wait_for_a_reload(sql, environment)
-    yield replace(create_cleanup(settings(environment)), lease_seconds=3)
-    sql.execute(batch.format(10))
+    with statement_timeout(sql, environment, "lull_cleanup_batch", seconds=1, usual=10):
+        yield replace(create_cleanup(settings(environment)), lease_seconds=3)
     sql.execute("drop function public.sleep_on_slow_rows cascade")
-    wait_for_a_reload(sql, environment)
 
 
 def line_of(answer: Answer, name: str = "abandoned-drafts") -> Answer:
