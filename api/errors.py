@@ -107,10 +107,16 @@ def not_configured(detail: str) -> Problem:
     return Problem(503, "not-configured", detail)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def documented(
+    *statuses: int, headers: dict[int, dict[str, Any]] | None = None
+) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route for the OpenAPI document: these errors, each a problem."""
     content = {"application/problem+json": {"schema": ProblemBody.model_json_schema()}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+    more = {status: {"headers": described} for status, described in (headers or {}).items()}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content, **more.get(status, {})}
+        for status in statuses
+    }
 
 
 def from_database_error(error: APIError) -> Problem:

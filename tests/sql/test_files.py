@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -76,8 +77,11 @@ def test_every_write_counts_as_activity(db: Connection) -> None:
     idle = "select last_activity_at > now() - interval '1 minute' from lull.sessions"
     file = register(db, session)
     assert scalar(db, idle)
-    for write in (lambda: complete(db, session, file),
-                  lambda: call(db, "lull_delete_file", p_session=session, p_caller=SERVICE, p_file=file)):  # fmt: skip
+    writes: list[Callable[[], object]] = [
+        lambda: complete(db, session, file),
+        lambda: call(db, "lull_delete_file", p_session=session, p_caller=SERVICE, p_file=file),
+    ]
+    for write in writes:
         db.execute("update lull.sessions set last_activity_at = now() - interval '25 hours'")
         write()
         assert scalar(db, idle)
