@@ -28,7 +28,6 @@ LULL_VARIABLES = {
     "LULL_HOME",
     "PORT",
     "SERVICE_SECRET",
-    "STORAGE_BUCKET",
     "SUPABASE_JWT_SECRET",
     *(
         line.split("=")[0]
