@@ -19,7 +19,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), After
 ContentType = Annotated[
     str, StringConstraints(max_length=100, to_lower=True, pattern=r"^[A-Za-z0-9.+_-]+/[A-Za-z0-9.+_-]+$")
 ]
-Size = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=2**53 - 1)]
+Size = Annotated[int, Field(ge=0, le=2**53 - 1), BeforeValidator(_whole)]
 
 
 class NewFile(Question):

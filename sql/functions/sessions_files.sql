@@ -118,7 +118,8 @@ begin
 end
 $$;
 
--- Delete a file: its row now, its bytes when its upload URL can bring no more (core_archive.sql). Locks the session.
+-- Delete a file: its row now; its bytes are queued by the trigger on the table, not before its upload URL can bring no
+-- more (core_archive.sql). Locks the session.
 create or replace function public.lull_delete_file(p_session uuid, p_caller jsonb, p_file uuid)
 returns jsonb
 language plpgsql
@@ -135,8 +136,6 @@ begin
   if not found then
     perform lull.no_such_file();
   end if;
-  perform lull.queue_file_removals(array[jsonb_build_object(
-    'bucket', v_file.bucket, 'path', v_file.path, 'upload_expires_at', v_file.upload_expires_at)]);
   perform lull.append_event(p_session, v_session.kind, 'file-deleted', jsonb_build_object('file', p_file));
   return jsonb_build_object('file', lull.file_json(v_file));
 end
