@@ -34,6 +34,13 @@ create index sessions_open_games_of_client on lull.sessions (client_hash, last_a
   where kind = 'game' and status <> 'ended' and client_hash is not null;
 
 -- Creating a session takes its limits along now; one signature per name.
-drop function if exists public.lull_create_session(uuid, text, text, text, text, text, jsonb, uuid, text, jsonb);
+do $$
+begin
+  if to_regprocedure('public.lull_create_session(uuid, text, text, text, text, text, jsonb, uuid, text, jsonb)')
+    is not null then
+    drop function public.lull_create_session(uuid, text, text, text, text, text, jsonb, uuid, text, jsonb);
+  end if;
+end
+$$;
 delete from lull.objects
 where identity = 'public.lull_create_session(uuid,text,text,text,text,text,jsonb,uuid,text,jsonb)';
