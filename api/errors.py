@@ -29,7 +29,7 @@ TYPES = {
     "version-mismatch": "The session has another version than the caller expected.",
     "invalid-request": "Something in the request cannot be meant; `errors` names it.",
     "idempotency-key-reused": "The key was used for another request.",
-    "rate-limited": "A limit on creating is reached: `limit` names it, `retryAfter` says for how many seconds.",
+    "rate-limited": "A limit is reached: `limit` names it, `retryAfter` is in seconds.",
     "cleanup-stopped": "The breaker stopped a policy; the members are the report.",
     "cleanup-failed": "A policy failed; the members are the report.",
     "dry-run-failed": "A policy does not fit the database; the members are the report.",

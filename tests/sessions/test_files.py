@@ -9,7 +9,9 @@ import httpx
 import psycopg
 import pytest
 
+from api.file_storage import FileStorage
 from api.index import create_app
+from tests.broken_server import refusing_url
 from tests.callers import as_service, as_user, events_of, problem_of, start
 from tests.calls import settings
 from tests.in_process import client_of
@@ -148,6 +150,25 @@ def test_a_missing_bucket_is_the_operators_to_mend(environment: Environment, sql
         answer = api.post(f"{session}/files", json=announce(), headers=owner)
     assert problem_of(answer) == (503, "not-configured")
     assert sql.execute("select 1 from lull.session_files").fetchall() == []
+
+
+def test_while_storage_is_down_nothing_is_registered_and_what_was_stays(
+    environment: Environment, sql: Sql, early: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, owner = start(early)
+    file = attach(early, session, owner)
+    pending = register(early, session, owner)["file"]["id"]
+    nowhere = settings(environment, supabase_url=refusing_url())
+    monkeypatch.setattr("api.index.FileStorage", lambda _: FileStorage(nowhere))
+    with client_of(create_app(settings(environment))) as api:
+        for answer in (
+            api.post(f"{session}/files", json=announce(), headers=owner),
+            api.post(f"{session}/files/{pending}/complete", headers=owner),
+            api.get(file, headers=owner),
+        ):
+            assert problem_of(answer) == (503, "storage-unavailable")
+        assert len(api.get(f"{session}/files", headers=owner).json()["files"]) == 2
+        assert api.delete(file, headers=owner).status_code == 204
 
 
 Ask = Callable[[httpx.Client, str, dict[str, str]], httpx.Response]

@@ -112,7 +112,7 @@ def test_a_table_above_adopted_sessions_is_refused(db: Connection) -> None:
     db.execute("select lull.adopt_sessions('public.chats', 'chat')")
     error = preview(db, "mine", p_policies=[policy_on("public.accounts")])["error"]
     assert "it would take adopted sessions without their lull.sessions rows" in error
-    with pytest.raises(psycopg.Error, match="without their lull.sessions rows"):
+    with pytest.raises(psycopg.Error, match=r"without their lull.sessions rows"):
         db.execute("select lull.adopt('public.chats', 'used_at')")
 
 
