@@ -133,10 +133,10 @@ class HeldStorage(FileStorage):
         super().__init__(settings(environment))
         self.reached, self.go_on = Event(), Event()
 
-    def remove(self, bucket: str, paths: Sequence[str]) -> set[str]:
+    def remove(self, bucket: str, paths: Sequence[str], *, timeout_seconds: float = 10) -> set[str]:
         self.reached.set()
         assert self.go_on.wait(20)
-        return super().remove(bucket, paths)
+        return super().remove(bucket, paths, timeout_seconds=timeout_seconds)
 
 
 def test_a_return_between_the_claim_and_the_removal_gets_no_session_without_bytes(
