@@ -23,9 +23,13 @@ TYPES = {
     "wrong-status": "The session's status has no such transition; `currentStatus` says which it has.",
     "session-archived": "The session was cleaned up; activating it brings it back.",
     "session-gone": "The session was cleaned up for good.",
+    "file-not-uploaded": "Storage does not have the file's bytes yet.",
+    "file-mismatch": "The bytes are not those that were registered; the members say what they are.",
+    "too-many-files": "The session has as many files as it may; `limit` says how many.",
     "version-mismatch": "The session has another version than the caller expected.",
     "invalid-request": "Something in the request cannot be meant; `errors` names it.",
     "idempotency-key-reused": "The key was used for another request.",
+    "rate-limited": "A limit is reached: `limit` names it, `retryAfter` is in seconds.",
     "cleanup-stopped": "The breaker stopped a policy; the members are the report.",
     "cleanup-failed": "A policy failed; the members are the report.",
     "dry-run-failed": "A policy does not fit the database; the members are the report.",
@@ -107,10 +111,16 @@ def not_configured(detail: str) -> Problem:
     return Problem(503, "not-configured", detail)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def documented(
+    *statuses: int, headers: dict[int, dict[str, Any]] | None = None
+) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route for the OpenAPI document: these errors, each a problem."""
     content = {"application/problem+json": {"schema": ProblemBody.model_json_schema()}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+    more = {status: {"headers": described} for status, described in (headers or {}).items()}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content, **more.get(status, {})}
+        for status in statuses
+    }
 
 
 def from_database_error(error: APIError) -> Problem:

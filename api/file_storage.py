@@ -4,12 +4,17 @@ import logging
 import re
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
+import jwt
 from storage3.exceptions import StorageApiError
 from storage3.types import ListBucketFilesOptions
+from storage3.utils import StorageException
 from supabase import Client
 
 from api.database import limited_client, supabase_client, time_limit
@@ -21,6 +26,7 @@ log = logging.getLogger("lull.file_storage")
 MOST_PATHS_PER_CALL = 1000
 LONGEST_CALL_SECONDS = 10
 _LISTED_PER_CALL = 100
+_UPLOAD_HOURS = 2  # of a hosted project, where the token does not say
 
 _Answer = TypeVar("_Answer")
 
@@ -29,18 +35,58 @@ class StorageRefused(Exception):
     """Storage answers, but not to this question; the message says why."""
 
 
+@dataclass(frozen=True)
+class SignedUpload:
+    """Where a browser can put one file, once and without a key, until when."""
+
+    url: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """What Storage has: `content_type` as the upload said it, without parameters."""
+
+    size: int
+    content_type: str
+
+
 class FileStorage:
-    """Removes files from the buckets of one Supabase project. Safe to share between threads.
+    """Signs URLs for files of one Supabase project, and removes them. Safe to share between threads.
 
     Every method raises StorageUnavailable when Storage does not answer, or to nobody, and StorageRefused
-    when the trouble is with what was asked. Paths travel in bodies and never in addresses: one with dots in
-    it would reach another route.
+    when the trouble is with what was asked. The paths of removals come from anywhere, so they travel in
+    bodies and never in addresses: one with dots in it would reach another route. The paths to sign and to
+    describe are those that Lull made.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client: Client | None = None
         self._lock = Lock()
+
+    def sign_upload(self, bucket: str, path: str) -> SignedUpload:
+        """Sign a URL at which this file can be uploaded, and never replaced; Storage says for how long.
+
+        Raises StorageRefused for a bucket that does not exist, and for a path that was used before.
+        """
+        files = self._connected().storage.from_(_bucket(bucket))
+        signed = self._ask(lambda: files.create_signed_upload_url(quote(path)), LONGEST_CALL_SECONDS)
+        return SignedUpload(signed["signed_url"], _expiry(signed["token"]))
+
+    def sign_download(self, bucket: str, path: str, *, name: str, seconds: int) -> str | None:
+        """Sign a URL at which this file is downloaded under a name of its own; None when it is not there.
+
+        The answer is an attachment: a browser saves it and never shows it as a page of Storage's origin.
+        """
+        files = self._connected().storage.from_(_bucket(bucket))
+        signed = self._find(lambda: files.create_signed_url(quote(path), seconds, {"download": name}))
+        return str(signed["signedURL"]) if signed else None
+
+    def describe(self, bucket: str, path: str) -> StoredFile | None:
+        """What Storage has under this path; None when it says that nothing is there."""
+        files = self._connected().storage.from_(_bucket(bucket))
+        return self._find(lambda: _described(files.info(quote(path))))
 
     def find_bucket(self, bucket: str, *, timeout_seconds: float = LONGEST_CALL_SECONDS) -> None:
         """Raise StorageRefused when the bucket does not exist: nothing can be said about its files then.
@@ -87,6 +133,16 @@ class FileStorage:
                 return True
             offset += len(rows)
 
+    def _find(self, question: Callable[[], _Answer]) -> _Answer | None:
+        """None when Storage says that there is no such object; any other refusal is no answer."""
+        try:
+            return self._ask(question, LONGEST_CALL_SECONDS)
+        except StorageRefused as refusal:
+            cause = refusal.__cause__
+            if isinstance(cause, StorageApiError) and cause.code == "not_found":
+                return None
+            raise StorageUnavailable from refusal
+
     def _ask(self, question: Callable[[], _Answer], timeout_seconds: float) -> _Answer:
         try:
             with time_limit(timeout_seconds):
@@ -97,7 +153,7 @@ class FileStorage:
             if error.code != "InternalError" and re.fullmatch("4(?!08|29)..", str(error.status)):
                 raise StorageRefused(f"Storage refused: {error.message}"[:500]) from error
             raise StorageUnavailable from error
-        except (httpx.HTTPError, ValueError, TypeError, KeyError) as error:
+        except (StorageException, httpx.HTTPError, ValueError, TypeError, KeyError) as error:
             # ValueError and its like: an HTML page with status 200, or JSON of another shape
             log.info("storage unreachable", extra={"fields": {"error": repr(error)}})
             raise StorageUnavailable from error
@@ -121,3 +177,15 @@ def _bucket(name: str) -> str:
 def _named(rows: list[dict[str, Any]]) -> set[tuple[str, bool]]:
     """Each row's name, and whether it is a file: a folder has no id."""
     return {(row["name"], row.get("id") is not None) for row in rows}
+
+
+def _described(info: dict[str, Any]) -> StoredFile:
+    return StoredFile(int(info["size"]), str(info["content_type"] or "").partition(";")[0].strip().lower())
+
+
+def _expiry(token: str) -> datetime:
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+        return datetime.fromtimestamp(int(claims["exp"]), UTC)
+    except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, OverflowError):
+        return datetime.now(UTC) + timedelta(hours=_UPLOAD_HOURS)

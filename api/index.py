@@ -19,6 +19,8 @@ from api.flags import create_flags
 from api.insight.handlers import insight_routes
 from api.observability import RequestLog, RequestNumbers, log_as_json
 from api.sessions.creation import Creation
+from api.sessions.file_handlers import file_routes
+from api.sessions.files import SessionFiles
 from api.sessions.handlers import session_routes
 from api.settings import Settings, load_settings
 
@@ -60,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(cleanup_routes(settings, create_cleanup(settings)))
     app.include_router(event_routes(Webhooks(settings, database)))
     app.include_router(session_routes(Creation(settings, database, decide), callers))
+    app.include_router(file_routes(SessionFiles(settings, database, FileStorage(settings)), callers))
     return app
 
 

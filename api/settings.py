@@ -26,6 +26,12 @@ _Hours = Annotated[float, Field(ge=0.1, le=8760, allow_inf_nan=False)]
 _Minutes = Annotated[float, Field(ge=1, le=525_600, allow_inf_nan=False)]
 _Percent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=2, allow_inf_nan=False)]
 _UserIds = Annotated[frozenset[UUID], NoDecode, BeforeValidator(_comma_separated)]
+_Count = Annotated[int, Field(ge=0, le=1_000_000)]
+_FileTypes = Annotated[
+    tuple[Annotated[str, StringConstraints(to_lower=True, pattern=r"^(\*/\*|[\w.+-]+/(\*|[\w.+-]+))$")], ...],
+    NoDecode,
+    BeforeValidator(_comma_separated),
+]
 
 
 def _address(value: str) -> str:
@@ -89,6 +95,29 @@ class Settings(BaseSettings):
     events_webhook_url: _Url | None = None
     events_webhook_secret: SecretStr | None = None
     events_webhook_allow_private: bool = False
+
+    storage_bucket: Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,100}$")] = "session-files"
+    max_file_bytes: Annotated[int, Field(ge=1, le=50 * 2**30)] = 50 * 2**20
+    max_files_per_session: Annotated[int, Field(ge=1, le=1000)] = 20
+    allowed_file_types: _FileTypes = (
+        "image/png",
+        "image/jpeg",
+        "image/gif",
+        "image/webp",
+        "application/pdf",
+        "text/plain",
+        "text/csv",
+        "text/markdown",
+    )
+
+    # 0 is no limit
+    max_open_drafts_per_owner: _Count = 10
+    drafts_per_hour: _Count = 30
+    max_open_games_per_owner: _Count = 20
+    max_state_bytes: Annotated[int, Field(ge=2, le=2**20)] = 64 * 2**10
+
+    # The platform's own: 1 on Vercel, where a header says where a request came from.
+    vercel: str | None = None
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -28,7 +28,6 @@ LULL_VARIABLES = {
     "LULL_HOME",
     "PORT",
     "SERVICE_SECRET",
-    "STORAGE_BUCKET",
     "SUPABASE_JWT_SECRET",
     *(
         line.split("=")[0]
@@ -36,6 +35,8 @@ LULL_VARIABLES = {
         if "=" in line and line[0] != "#"
     ),
 }
+# Many a test creates more drafts than anybody should: limits have tests of their own.
+UNLIMITED = {"MAX_OPEN_DRAFTS_PER_OWNER": "0", "DRAFTS_PER_HOUR": "0", "MAX_OPEN_GAMES_PER_OWNER": "0"}
 pytest_plugins = ["tests.sql_servers"]
 
 
@@ -107,7 +108,7 @@ def api(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterato
     from api.index import create_app
     from api.settings import load_settings
 
-    for name, value in environment.items():
+    for name, value in {**environment, **UNLIMITED}.items():
         if name != "DATABASE_URL":
             monkeypatch.setenv(name, value)
     with client_of(create_app(load_settings())) as client:
@@ -118,7 +119,8 @@ def api(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterato
 def api_server(running_stack: LocalSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of one real uvicorn process for the whole session."""
     port, log = ports.find_free(), tmp_path_factory.mktemp("api") / "api.log"
-    child = start_api(running_stack.environment(), port, environ=os.environ, log=log)
+    environment = running_stack.environment() | UNLIMITED
+    child = start_api(environment, port, environ=os.environ, log=log)
     yield f"http://{ports.HOST}:{port}"
     child.stop()
 

@@ -3,11 +3,12 @@
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from api.auth import Caller, Callers, unauthorized
 from api.sessions.creation import TIMEOUT_SECONDS, Creation
 from api.sessions.idempotency import seconds_left
+from api.sessions.limits import limits_argument
 from api.sessions.models import (
     CreatedSession,
     End,
@@ -56,10 +57,12 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
 
     @router.post("", status_code=201, response_model_exclude_unset=True, dependencies=plain, **CREATES)
     def create_session(
-        response: Response, body: Body, key: IdempotencyKey = None, caller: Caller = who
+        request: Request, response: Response, body: Body, key: IdempotencyKey = None, caller: Caller = who
     ) -> CreatedSession:
         """Create a session. An anonymous caller gets its token; a chat's draft needs the flag."""
-        created = creation.create(caller, parse_body(body, NewSession), key)
+        limits = limits_argument(creation.settings, caller, request)
+        created = creation.create(caller, parse_body(body, NewSession), key, limits)
+        response.headers.update(created.headers)
         response.headers["Location"] = f"{PATH}/{created.session['id']}"
         if created.replayed:
             response.headers["Idempotency-Replayed"] = "true"

@@ -33,6 +33,14 @@ IdempotencyKey = Annotated[
 ]
 
 _TAG = {"ETag": {"description": "The version, for `If-Match`.", "schema": {"type": "string"}}}
+_LIMITS = {
+    name: {"description": f"{what} (draft-ietf-httpapi-ratelimit-headers).", "schema": {"type": "string"}}
+    for name, what in {
+        "RateLimit-Policy": "The limits on creating",
+        "RateLimit": "What is left of them",
+    }.items()
+}
+_WAIT = {"Retry-After": {"description": "In how many seconds.", "schema": {"type": "integer"}}}
 _CREATED = {
     "Location": {"description": "The session's address.", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
@@ -43,11 +51,13 @@ _CREATED = {
         "description": "For how many seconds more the key repeats this answer.",
         "schema": {"type": "string"},
     },
+    **_LIMITS,
     **_TAG,
 }
 
 
-def _body(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+def body_of(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its body itself."""
     content = {"application/json": {"schema": model.model_json_schema()}}
     return {"requestBody": {"required": required, "content": content}}
 
@@ -56,10 +66,13 @@ READS: dict[str, Any] = {"responses": documented(401, 404, 410, 422, 500, 503)}
 TRANSITION: dict[str, Any] = {
     "responses": {200: {"headers": _TAG}, **documented(400, 401, 404, 409, 410, 412, 422, 500, 503)}
 }
-ENDS: dict[str, Any] = {**TRANSITION, "openapi_extra": _body(End, required=False)}
+ENDS: dict[str, Any] = {**TRANSITION, "openapi_extra": body_of(End, required=False)}
 CREATES: dict[str, Any] = {
-    "responses": {201: {"headers": _CREATED}, **documented(400, 401, 403, 422, 500, 503)},
-    "openapi_extra": {**_body(NewSession, required=True), "security": [{}]},
+    "responses": {
+        201: {"headers": _CREATED},
+        **documented(400, 401, 403, 422, 429, 500, 503, headers={429: {**_WAIT, **_LIMITS}}),
+    },
+    "openapi_extra": {**body_of(NewSession, required=True), "security": [{}]},
 }
 
 

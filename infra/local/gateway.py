@@ -14,6 +14,7 @@ import httpx
 import jwt
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -61,12 +62,17 @@ def create_gateway(postgrest_url: str, jwt_secret: str, storage: ASGIApp | None 
         Route("/rest/v1/{path:path}", rest, methods=METHODS),
     ]
     if storage is not None:
-        routes.append(Mount("/storage/v1", app=storage))
+        # browsers put and get files by signed URLs, from pages of another origin
+        anywhere = CORSMiddleware(storage, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+        routes.append(Mount("/storage/v1", app=anywhere))
     return KeyGuard(Starlette(routes=routes, lifespan=lifespan), jwt_secret)
 
 
 class KeyGuard:
-    """Refuse what carries no API key of this project, before anything else sees it."""
+    """Refuse what carries no API key of this project, before anything else sees it.
+
+    Storage looks at keys itself, as on a hosted project: a signed URL is all that its holder needs.
+    """
 
     def __init__(self, app: ASGIApp, jwt_secret: str) -> None:
         self._app = app
@@ -74,7 +80,7 @@ class KeyGuard:
         self._known: set[str] = set()  # verifying a signature costs more than the rest of the gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or _is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
         refusal = self._refuse(Request(scope))
@@ -93,6 +99,10 @@ class KeyGuard:
                 return JSONResponse({"message": "Invalid API key", "hint": hint}, 401)
             self._known.add(key)
         return None
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or path.startswith("/storage/v1/")
 
 
 async def _forward(client: httpx.AsyncClient, request: Request) -> Response:

@@ -25,10 +25,13 @@ $$;
 --   p_token_hash   the hash of an anonymous owner's token, in hexadecimal; null for a user or the service
 --   p_idempotency  {"scope", "key", "request_hash"} or null. The key is inserted first: a second request with it
 --                  waits, and gets the first one's answer; with another body it gets 422
--- Returns {"session", "replayed", "token_rotation"}.
+--   p_limits       what sessions_limits.sql counts, or null for a caller without limits; 429 when one is reached. A
+--                  repeated answer counts as nothing
+-- Locks the key, then the counters. Returns {"session", "replayed", "token_rotation", "limits"}; no limits in an answer
+-- that is repeated.
 create or replace function public.lull_create_session(
   p_session uuid, p_kind text, p_status text, p_title text, p_external_key text, p_mode text, p_metadata jsonb,
-  p_owner uuid, p_token_hash text, p_idempotency jsonb)
+  p_owner uuid, p_token_hash text, p_idempotency jsonb, p_limits jsonb default null)
 returns jsonb
 language plpgsql
 security definer
@@ -39,6 +42,7 @@ as $$
 declare
   v_key lull.idempotency_keys;
   v_session lull.sessions;
+  v_limits jsonb;
   v_answer jsonb;
 begin
   if p_idempotency is not null then
@@ -59,17 +63,19 @@ begin
     end if;
   end if;
 
+  v_limits := lull.count_creation(p_kind, p_status, p_owner, p_limits);
   insert into lull.sessions (id, kind, status, title, external_key, mode, metadata, owner_id, owner_token_hash,
-    first_message_at)
+    client_hash, first_message_at)
   values (p_session, p_kind, p_status, p_title, p_external_key, p_mode, coalesce(p_metadata, '{}'), p_owner,
-    decode(p_token_hash, 'hex'), case when p_status = 'active' then now() end)
+    decode(p_token_hash, 'hex'), case when p_owner is null then decode(p_limits ->> 'client_hash', 'hex') end,
+    case when p_status = 'active' then now() end)
   returning * into v_session;
   perform lull.append_event(v_session.id, v_session.kind, 'created', jsonb_build_object('status', v_session.status));
   v_answer := jsonb_build_object('session', lull.session_json(v_session), 'replayed', false,
     'token_rotation', v_session.token_rotation);
   update lull.idempotency_keys set answer = v_answer
   where scope = p_idempotency ->> 'scope' and key = p_idempotency ->> 'key';
-  return v_answer;
+  return v_answer || jsonb_build_object('limits', v_limits);
 end
 $$;
 
@@ -277,7 +283,7 @@ declare
 begin
   if v_session.owner_id is distinct from p_user then
     update lull.sessions
-    set owner_id = p_user, owner_token_hash = null, version = version + 1,
+    set owner_id = p_user, owner_token_hash = null, client_hash = null, version = version + 1,
       last_activity_at = greatest(last_activity_at, now())
     where id = p_session
     returning * into v_session;

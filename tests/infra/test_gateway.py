@@ -125,3 +125,15 @@ def test_without_postgrest_it_answers_502(running_stack: LocalSupabase, as_role:
     with client_of(create_gateway(nobody, running_stack.credentials.jwt_secret)) as client:
         assert client.get("/rest/v1/", headers=as_role("service_role")).status_code == 502
         assert client.get("/storage/v1/bucket", headers=as_role("service_role")).status_code == 404
+
+
+def test_a_page_of_another_origin_may_upload_by_a_signed_url(running_stack: LocalSupabase) -> None:
+    url = f"{running_stack.supabase_url}/storage/v1/object/upload/sign/b/a.txt?token=x"
+    asked = {"Origin": "http://app.test", "Access-Control-Request-Method": "PUT"}
+    with httpx.Client(trust_env=False) as client:
+        preflight = client.options(url, headers=asked | {"Access-Control-Request-Headers": "x-upsert"})
+        answer = client.put(url, content=b"x", headers={"Origin": "http://app.test"})
+    assert preflight.status_code == 200
+    assert "PUT" in preflight.headers["access-control-allow-methods"]
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.json()["error"] == "InvalidJWT", "Storage itself looked at it"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import jwt
@@ -135,3 +136,43 @@ def test_no_name_reaches_outside_the_bucket(
     assert {path.name for path in tmp_path.iterdir()} == {"storage"}
     assert not Path("/etc/outside").exists()
     assert [bucket.name for bucket in storage.list_buckets()] == [BUCKET]
+
+
+@pytest.mark.parametrize("route", ["upload/sign", "sign"])
+@pytest.mark.parametrize(
+    ("claims", "secret", "error"),
+    [
+        ({"exp": 1}, SECRET, "InvalidJWT"),
+        ({}, SECRET, "InvalidJWT"),
+        ({"exp": 4_000_000_000}, "another secret, also of 32 characters", "InvalidJWT"),
+        ({"exp": 4_000_000_000, "url": f"{BUCKET}/other"}, SECRET, "InvalidSignature"),
+    ],
+    ids=["expired", "endless", "of another project", "for another object"],
+)
+def test_a_token_that_does_not_hold_opens_nothing(
+    storage: SyncStorageClient, http: httpx.Client, route: str, claims: dict[str, Any], secret: str, error: str
+) -> None:
+    storage.from_(BUCKET).upload("a.txt", b"a")
+    token = jwt.encode({"url": f"{BUCKET}/a.txt", "upsert": True, **claims}, secret, algorithm="HS256")
+    url = f"/storage/v1/object/{route}/{BUCKET}/a.txt?token={token}"
+    answer = http.put(url, content=b"b") if route == "upload/sign" else http.get(url)
+    assert (answer.status_code, answer.json()["error"]) == (400, error)
+    assert storage.from_(BUCKET).download("a.txt") == b"a"
+
+
+def test_signing_needs_the_service_key(storage: SyncStorageClient, http: httpx.Client) -> None:
+    storage.from_(BUCKET).upload("a.txt", b"a")
+    for route, body in (("upload/sign", None), ("sign", {"expiresIn": 60})):
+        for headers in ({}, key("anon")):
+            url = f"/storage/v1/object/{route}/{BUCKET}/a.txt"
+            assert http.post(url, headers=headers, json=body).status_code == 400
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "x", None])
+def test_a_download_is_signed_for_a_second_or_more(
+    storage: SyncStorageClient, http: httpx.Client, seconds: object
+) -> None:
+    storage.from_(BUCKET).upload("a.txt", b"a")
+    url = f"/storage/v1/object/sign/{BUCKET}/a.txt"
+    answer = http.post(url, headers=key("service_role"), json={"expiresIn": seconds})
+    assert answer.json()["message"] == "body/expiresIn must be >= 1"

@@ -9,10 +9,12 @@ from api.index import create_app
 from tests.calls import settings
 from tests.in_process import client_of
 
+UNLIMITED = {"max_open_drafts_per_owner": 0, "drafts_per_hour": 0, "max_open_games_per_owner": 0}
+
 
 @pytest.fixture
 def early(environment: dict[str, str]) -> Iterator[httpx.Client]:
-    """The API in this process where chats may be created before their first message."""
-    app = create_app(settings(environment, enable_early_session_creation="true"))
+    """The API in this process where chats may be created before their first message, as many as a test likes."""
+    app = create_app(settings(environment, enable_early_session_creation="true", **UNLIMITED))
     with client_of(app) as client:
         yield client
