@@ -25,7 +25,12 @@ def request_from(host: str | None, **headers: str) -> Request:
         ("::ffff:203.0.113.9", "203.0.113.9"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
+        ("fe80::1%eth0", None),
+        ("127.0.0.1", None),
+        ("::1", None),
+        ("::ffff:192.168.1.1", None),
+        ("172.31.255.255", None),
+        ("172.32.0.1", "172.32.0.1"),
         ("10.0.0.1, 203.0.113.9", "203.0.113.9"),
         ("testclient", None),
         ("", None),
@@ -41,7 +46,7 @@ def test_on_vercel_only_its_own_headers_count() -> None:
     assert client_address(both, vercel=True) == "203.0.113.9"
     assert client_address(request_from("127.0.0.1", x_real_ip="203.0.113.8"), vercel=True) == "203.0.113.8"
     assert client_address(request_from("127.0.0.1", x_forwarded_for="203.0.113.7"), vercel=True) is None
-    assert client_address(both, vercel=False) == "127.0.0.1"
+    assert client_address(both, vercel=False) is None
 
 
 def test_a_hash_needs_the_key_and_is_not_the_same_under_another() -> None:
