@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -26,12 +27,12 @@ def statement_timeout(
 
 def wait_for_a_reload(sql: psycopg.Connection[Any], environment: dict[str, str]) -> None:
     """Wait until PostgREST knows the functions' settings as they are now: it then knows a new function, too."""
-    sql.execute("create function public.just_made() returns int language sql return 1")
-    sql.execute("grant execute on function public.just_made to service_role; notify pgrst, 'reload schema'")
+    name = f"made_{uuid4().hex}"
+    sql.execute(f"create function public.{name}() returns int language sql return 1")
+    sql.execute(f"grant execute on function public.{name} to service_role; notify pgrst, 'reload schema'")
     key = environment["SUPABASE_SECRET_KEY"]
     headers = {"apikey": key, "Authorization": f"Bearer {key}"}
-    url = f"{environment['SUPABASE_URL']}/rest/v1/rpc/just_made"
     with httpx.Client(headers=headers, trust_env=False) as client:
-        while client.post(url, json={}).status_code != 200:
+        while client.post(f"{environment['SUPABASE_URL']}/rest/v1/rpc/{name}", json={}).status_code != 200:
             time.sleep(0.05)
-    sql.execute("drop function public.just_made; notify pgrst, 'reload schema'")
+    sql.execute(f"drop function public.{name}")
