@@ -30,7 +30,9 @@ def server() -> Iterator[KeyServer]:
 @pytest.fixture
 def clock() -> Iterator[FrozenDateTimeFactory]:
     """Python's clock, moved by hand."""
-    with freezegun.freeze_time(datetime(2026, 11, 20, tzinfo=UTC), real_asyncio=True) as frozen:
+    with freezegun.freeze_time(
+        datetime(2026, 11, 20, tzinfo=UTC), real_asyncio=True, ignore=["_pytest.timing"]
+    ) as frozen:
         assert isinstance(frozen, FrozenDateTimeFactory)
         yield frozen
 
