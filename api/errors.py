@@ -32,7 +32,7 @@ TYPES = {
     "rate-limited": "A limit is reached: `limit` names it, `retryAfter` is in seconds.",
     "cleanup-stopped": "The breaker stopped a policy; the members are the report.",
     "cleanup-failed": "A policy failed; the members are the report.",
-    "dry-run-failed": "A policy does not fit the database, or took too long to count; the members are the report.",
+    "dry-run-failed": "A policy does not fit, or took too long to count; the members are the report.",
     "lease-lost": "The run was taken over, or took too long to be trusted.",
     "internal-error": "A fault that nobody foresaw.",
     "not-configured": "The operator has not set a variable; `detail` names it.",
