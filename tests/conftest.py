@@ -17,6 +17,7 @@ from infra.local import ports
 from infra.local.environment import ROOT
 from infra.local.postgres import UNSAFE
 from infra.local.stack import LocalSupabase, start_api
+from tests import recorded
 from tests.database import migrated, truncate
 from tests.in_process import client_of
 from tests.recorded import record
@@ -38,6 +39,11 @@ LULL_VARIABLES = {
 # Many a test creates more drafts than anybody should: limits have tests of their own.
 UNLIMITED = {"MAX_OPEN_DRAFTS_PER_OWNER": "0", "DRAFTS_PER_HOUR": "0", "MAX_OPEN_GAMES_PER_OWNER": "0"}
 pytest_plugins = ["tests.sql_servers"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let `tests.recorded` gather what the run saw."""
+    config.pluginmanager.register(recorded)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,9 @@
 """Postgres 18 (embedded) and 15 (Debian's), each with a fresh, migrated database for every test."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -38,22 +40,33 @@ class Database:
             connection.close()
 
 
+@pytest.fixture(scope="session")
+def sql_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], LocalPostgres]]:
+    """A server of each version that is asked for, with a migrated template database, until the session ends."""
+    with ExitStack() as running:
+
+        @cache
+        def server_of(version: int) -> LocalPostgres:
+            binaries = embedded_binaries() if version == 18 else DEBIAN_15
+            if not (binaries / "postgres").exists():
+                pytest.skip(f"no Postgres {version} in {binaries} (Debian: apt-get install postgresql-15)")
+            home = tmp_path_factory.mktemp(f"postgres{version}")
+            server = LocalPostgres(home, PASSWORD, binaries=binaries, settings=UNSAFE)
+            running.enter_context(server)
+            with psycopg.connect(server.url(), autocommit=True) as connection:
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
+            # Schema public of a new database has no rights for the API's roles yet.
+            server.create_roles(TEMPLATE)
+            migrated(server.url(TEMPLATE))
+            return server
+
+        yield server_of
+
+
 @pytest.fixture(scope="session", params=[18, 15], ids=lambda version: f"postgres{version}")
-def sql_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalPostgres]:
-    """A Postgres server of each version, with a migrated template database."""
-    binaries = embedded_binaries() if request.param == 18 else DEBIAN_15
-    if not (binaries / "postgres").exists():
-        pytest.skip(f"no Postgres {request.param} in {binaries} (Debian: apt-get install postgresql-15)")
-    home = tmp_path_factory.mktemp(f"postgres{request.param}")
-    with LocalPostgres(home, PASSWORD, binaries=binaries, settings=UNSAFE) as server:
-        with psycopg.connect(server.url(), autocommit=True) as connection:
-            connection.execute(sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
-        # Schema public of a new database has no rights for the API's roles yet.
-        server.create_roles(TEMPLATE)
-        migrated(server.url(TEMPLATE))
-        yield server
+def sql_server(request: pytest.FixtureRequest, sql_servers: Callable[[int], LocalPostgres]) -> LocalPostgres:
+    """A Postgres server of each version."""
+    return sql_servers(request.param)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from tests.in_process import client_of
 
 ON: dict[str, Any] = {"enable_early_session_creation": "true"}
 USER = Caller(user_id=UUID("11111111-1111-4111-8111-111111111111"))
+SOMEBODY = "6f1f4c1e-0b0d-4a57-9a3c-0d8c3b1f5a77"
 
 
 def decision(caller: Caller = USER, **changes: Any) -> Decision:
@@ -103,7 +104,7 @@ def test_the_kill_switch_wins_over_all() -> None:
         ("EARLY_SESSION_ROLLOUT_PERCENT", "10%"),
         ("EARLY_SESSION_ROLLOUT_PERCENT", "nan"),
         ("EARLY_SESSION_ALLOW", "me"),
-        ("EARLY_SESSION_DENY", f"{uuid4()} {uuid4()}"),
+        ("EARLY_SESSION_DENY", f"{SOMEBODY} {SOMEBODY}"),
         ("EARLY_SESSION_KILL_SWITCH", "kill"),
         ("FLAG_PROVIDER", "package.module.Class"),
     ],
