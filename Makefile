@@ -19,7 +19,7 @@ dev: ## run a local Supabase and the API until Ctrl-C (PORT=3000, LULL_HOME=.loc
 	@$(PYTHON) -m infra dev $(ARGS)
 
 test: lint postgres15 ## run every check and test, on Postgres 15 and 18
-	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: ## run ruff, mypy and import-linter
 	$(SETUP) $(RUN) tests/requirements.txt
