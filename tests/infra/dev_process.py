@@ -39,6 +39,8 @@ class DevProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                # What a background job of a shell inherits as ignored stays ignored: Ctrl-C must arrive here.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def __enter__(self) -> "DevProcess":
