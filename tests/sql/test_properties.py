@@ -21,7 +21,7 @@ AGES = {
 }
 MICROSECOND = timedelta(microseconds=1)
 PROPERTY = settings(
-    max_examples=30,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
