@@ -4,11 +4,11 @@ PYTHON := .venv/bin/python
 RUN := requirements.txt infra/requirements.txt
 SETUP := @sh infra/bootstrap.sh
 
-.PHONY: help demo dev test lint migrate postgres15 clean
+.PHONY: help demo dev test release-check lint migrate postgres15 clean
 .NOTPARALLEL:
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
 
 demo: ## show a cleanup on 2,000 sessions of a local Supabase: dry run, run, what was kept
 	$(SETUP) $(RUN)
@@ -20,6 +20,11 @@ dev: ## run a local Supabase and the API until Ctrl-C (PORT=3000, LULL_HOME=.loc
 
 test: lint postgres15 ## run every check and test, on Postgres 15 and 18
 	@$(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
+
+release-check: ## prove with the platforms' own tools that this deploys and runs (about 10 minutes)
+	$(SETUP) $(RUN) tests/requirements.txt tests/release/requirements.txt
+	@sh tests/release/packages.sh
+	@$(PYTHON) -m pytest tests/release $(ARGS)
 
 lint: ## run ruff, mypy and import-linter
 	$(SETUP) $(RUN) tests/requirements.txt

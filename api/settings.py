@@ -91,6 +91,10 @@ class Settings(BaseSettings):
 
     cleanup_time_budget_seconds: Annotated[float, Field(ge=5, le=840, allow_inf_nan=False)] = 50
     cleanup_lease_seconds: Annotated[int, Field(ge=40, le=900)] = 45  # a call may take 30
+    cleanup_interval_minutes: Annotated[int, Field(ge=1, le=10_080)] | None = None
+
+    # The user-sessions wing will read it; until then only the doctor does.
+    user_session_store: Literal["postgres", "redis", "memory"] = "postgres"
 
     events_webhook_url: _Url | None = None
     events_webhook_secret: SecretStr | None = None
@@ -120,6 +124,10 @@ class Settings(BaseSettings):
     vercel: str | None = None
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def interval_minutes(self) -> int:
+        """How often runs are expected, in minutes; by default what the platform's own schedule does."""
+        return self.cleanup_interval_minutes or (1440 if self.vercel else 15)
 
     def ages(self) -> dict[str, float | None]:
         """The variables that override a policy's age, in seconds; None where unset."""
