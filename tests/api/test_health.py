@@ -2,8 +2,10 @@
 
 import httpx
 
+from api import __version__
+
 
 def test_health_says_ok_and_the_version(api: httpx.Client) -> None:
     answer = api.get("/api/health")
-    assert answer.json() == {"status": "ok", "version": "0.1.0"}
+    assert answer.json() == {"status": "ok", "version": __version__}
     assert answer.headers["cache-control"] == "no-store"

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from api import __version__
 from api.cleanup.policies import DEFAULT_FILE
 from api.errors import Problem
 from tests.calls import CLEANUP, add_session, count_sessions
@@ -116,7 +117,7 @@ def test_a_failed_run_raises_so_that_lambda_counts_an_error(handler: Handler, sq
 def test_http_events_reach_the_api(make: Callable[..., dict[str, Any]], handler: Handler, sql: Sql) -> None:
     add_session(sql)
     health = handler(make("GET", "/api/health", {}), None)
-    assert (health["statusCode"], health["body"]) == (200, '{"status":"ok","version":"0.1.0"}')
+    assert (health["statusCode"], health["body"]) == (200, f'{{"status":"ok","version":"{__version__}"}}')
     assert handler(make("POST", CLEANUP, {}), None)["statusCode"] == 401
     assert count_sessions(sql) == 1
 
