@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 RUN := requirements.txt infra/requirements.txt
 SETUP := @sh infra/bootstrap.sh
 
-.PHONY: help demo dev test release-check lint migrate postgres15 clean
+.PHONY: help demo dev serve test release-check lint migrate postgres15 clean
 .NOTPARALLEL:
 
 help: ## show this
@@ -17,6 +17,10 @@ demo: ## show a cleanup on 2,000 sessions of a local Supabase: dry run, run, wha
 dev: ## run a local Supabase and the API until Ctrl-C (PORT=3000, LULL_HOME=.local)
 	$(SETUP) $(RUN)
 	@$(PYTHON) -m infra dev $(ARGS)
+
+serve: ## serve the API with the cleanup's scheduler inside, on any host (HOST=127.0.0.1, PORT=3000)
+	$(SETUP) $(RUN)
+	@exec $(PYTHON) -m infra serve $(ARGS)
 
 test: lint postgres15 ## run every check and test, on Postgres 15 and 18
 	@$(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)

@@ -1,5 +1,6 @@
 """The composition root: settings → doors → routes. The only file with a top-level `app`."""
 
+from collections.abc import Callable
 from functools import partial
 
 from fastapi import FastAPI
@@ -25,8 +26,15 @@ from api.sessions.handlers import session_routes
 from api.settings import Settings, load_settings
 
 
-def create_cleanup(settings: Settings) -> Cleanup:
-    """Put together a cleanup, and what follows it. Connects to nothing; raises PolicyError."""
+def _never() -> bool:
+    return False
+
+
+def create_cleanup(settings: Settings, is_stopping: Callable[[], bool] = _never) -> Cleanup:
+    """Put together a cleanup, and what follows it. Connects to nothing; raises PolicyError.
+
+    A run ends early, after its current batch, once `is_stopping` says that the process is about to end.
+    """
     database = Database(settings)
     return Cleanup(
         database=database,
@@ -35,10 +43,11 @@ def create_cleanup(settings: Settings) -> Cleanup:
         time_budget_seconds=settings.cleanup_time_budget_seconds,
         lease_seconds=settings.cleanup_lease_seconds,
         after_run=partial(deliver_after_run, Webhooks(settings, database)),
+        is_stopping=is_stopping,
     )
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, is_stopping: Callable[[], bool] = _never) -> FastAPI:
     """Build the API from these settings, by default those of the environment.
 
     Raises SettingsError or PolicyError, which name what is wrong: better no start than a wrong one.
@@ -59,7 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestLog, numbers=numbers)
     database, callers, decide = Database(settings), Callers(settings), create_flags(settings)
     app.include_router(insight_routes(settings, database, callers, decide, numbers))
-    app.include_router(cleanup_routes(settings, create_cleanup(settings)))
+    app.include_router(cleanup_routes(settings, create_cleanup(settings, is_stopping)))
     app.include_router(event_routes(Webhooks(settings, database)))
     app.include_router(session_routes(Creation(settings, database, decide), callers))
     app.include_router(file_routes(SessionFiles(settings, database, FileStorage(settings)), callers))

@@ -28,12 +28,24 @@ def migrate(argv: list[str]) -> int:
     return module.main(argv)
 
 
+def serve(argv: list[str]) -> int:
+    from infra import serve as module
+
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m infra serve", description=module.__doc__, formatter_class=formatter
+    )
+    parser.parse_args(argv)
+    return module.run(os.environ)
+
+
 VERBS: dict[str, tuple[str, Verb]] = {
     "dev": (
         "run a local Supabase and the API until Ctrl-C (PORT, LULL_HOME, or SUPABASE_URL for a real project)",
         dev,
     ),
     "demo": ("show a cleanup on 2,000 sessions: a dry run, the run, and what was kept", demo),
+    "serve": ("serve the API with the cleanup's scheduler inside, on any host (HOST, PORT)", serve),
     "migrate": (
         "bring the database at DATABASE_URL up to date; --print writes one file for the SQL editor",
         migrate,

@@ -35,6 +35,7 @@ class Cleanup:
     """What a cleanup works with: the doors, the policies and its limits.
 
     `after_run` is what else is done once a run has its report; it is told the seconds that are left.
+    `is_stopping` says that the process is about to end: a run then ends after its current batch.
     """
 
     database: Database
@@ -44,6 +45,7 @@ class Cleanup:
     lease_seconds: int = 45
     clock: Callable[[], float] = time.monotonic
     after_run: Callable[[float], object] = lambda _seconds: None
+    is_stopping: Callable[[], bool] = lambda: False
 
 
 def run_cleanup(
@@ -81,6 +83,8 @@ def run_cleanup(
 
 def _after_run(cleanup: Cleanup, started: float) -> None:
     """Do what else is due, in what is left of the time. Whatever happens there, the report stands."""
+    if cleanup.is_stopping():
+        return
     try:
         cleanup.after_run(started + cleanup.time_budget_seconds - cleanup.clock())
     except Problem as problem:
@@ -107,7 +111,7 @@ class _Run:
         Without a database nothing more is tried but to finish, once.
         """
         for name in self.names:
-            if self.is_cut_off or self._time_left(_ROWS_SHARE) <= self.longest_batch:
+            if self.is_cut_off or not self._may_go_on():
                 break
             failure = self._isolated(name, partial(self._work_policy, name))
             if failure is not None:
@@ -142,7 +146,7 @@ class _Run:
         if opened["outcome"] != "open":
             return
         size = BatchSize()
-        while self._time_left(_ROWS_SHARE) > self.longest_batch:
+        while self._may_go_on():
             if self._batch(arguments, size):
                 return
 
@@ -176,7 +180,11 @@ class _Run:
 
     def _work_files(self, report: FilesReport) -> None:
         cleanup = self.cleanup
-        remove_files(cleanup.database, cleanup.storage, self.lease, lambda: self._time_left(1), report)
+
+        def time_left() -> float:
+            return 0 if cleanup.is_stopping() else self._time_left(1)
+
+        remove_files(cleanup.database, cleanup.storage, self.lease, time_left, report)
 
     def _patiently(
         self,
@@ -202,6 +210,10 @@ class _Run:
                     self.is_cut_off = True
                     raise
                 time.sleep(pause)
+
+    def _may_go_on(self) -> bool:
+        """Whether there is time for another batch."""
+        return not self.cleanup.is_stopping() and self._time_left(_ROWS_SHARE) > self.longest_batch
 
     def _capped(self, seconds: float = _BATCH_TIMEOUT_SECONDS, reserve: float = 0) -> float:
         """A call's own time-out, or what is left of the budget."""

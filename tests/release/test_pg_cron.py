@@ -107,7 +107,9 @@ def test_a_tick_really_cleans_and_a_bad_end_is_red(sql: Sql) -> None:
         "insert into lull.cleanup_run_policies (run_id, policy, position, definition) "
         "select r.id, p.name, p.position, '{}' from lull.cleanup_runs r, lull.policies p"
     )
-    sql.execute("select cron.schedule('lull-cleanup-watch', '* * * * *', 'select public.lull_watch_cleanup()')")
+    sql.execute(
+        "select cron.schedule('lull-cleanup-watch', '* * * * *', 'select public.lull_watch_cleanup()')"
+    )
     wait_until(lambda: bool(outcomes(sql, "lull-cleanup") and outcomes(sql, "lull-cleanup-watch")))
 
     assert outcomes(sql, "lull-cleanup")[0][0] == "succeeded"

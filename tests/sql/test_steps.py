@@ -94,7 +94,9 @@ def test_the_run_of_somebody_else_is_left_alone(db: Connection) -> None:
     assert scalar(db, "select count(*) from lull.sessions") == 1
 
 
-def test_a_run_is_due_an_interval_after_the_last_one_of_any_caller_but_not_after_an_errand(db: Connection) -> None:
+def test_a_run_is_due_an_interval_after_the_last_one_of_any_caller_but_not_after_an_errand(
+    db: Connection,
+) -> None:
     run_cleanup(db, DRAFTS)
     assert call(db, "lull_cleanup_due", p_interval_minutes=15) == {"due_in_seconds": 0}
     run_cleanup(db)
@@ -175,7 +177,9 @@ def test_a_policy_that_cannot_be_counted_in_time_fails_alone(db: Connection) -> 
     )
     db.execute("set statement_timeout = '600ms'")
     assert ticks(db) == ["undone", "began", "undone", "worked", "undone", "noted", "finished"]
-    assert str(line(report(db), "empty-rooms")["error"]).startswith("reading its rows took longer than a step")
+    assert str(line(report(db), "empty-rooms")["error"]).startswith(
+        "reading its rows took longer than a step"
+    )
     assert line(report(db), DRAFTS)["did"] == 1
     assert scalar(db, "select id::text from lull.sessions") == room
 
@@ -195,9 +199,7 @@ def test_an_error_in_one_policy_does_not_stop_the_others(db: Connection) -> None
 
 def test_bytes_are_left_to_a_run_over_http(db: Connection) -> None:
     session = add_session(db)
-    db.execute(
-        "insert into lull.session_files (session_id, bucket, path) values (%s, 'b', 'p')", [session]
-    )
+    db.execute("insert into lull.session_files (session_id, bucket, path) values (%s, 'b', 'p')", [session])
     step(db)
     db.execute("update lull.archive set purge_after = now() - interval '1 second'")
     let_time_pass(db)
@@ -273,9 +275,11 @@ def test_every_activation_that_was_told_success_exists_after_a_run_of_many_steps
     sql_database: Database, db: Connection
 ) -> None:
     add_drafts(db, 900)
-    drafts = [str(row["id"]) for row in db.execute("select id from lull.sessions order by last_activity_at desc")]
+    drafts = [
+        str(row["id"]) for row in db.execute("select id from lull.sessions order by last_activity_at desc")
+    ]
     random.Random(7).shuffle(drafts)
-    chosen = [drafts[client : 600 : CLIENTS] for client in range(CLIENTS)]
+    chosen = [drafts[client:600:CLIENTS] for client in range(CLIENTS)]
     go = threading.Barrier(CLIENTS + 1)
 
     def activate(connection: Connection, share: list[str]) -> None:
