@@ -44,7 +44,7 @@ select cron.schedule('lull-cleanup-history', '23 3 * * *',
     where start_time < now() - interval '7 days'
       and jobid in (select jobid from cron.job where jobname like 'lull-cleanup%' and username = current_user)$$);
 
--- Files and webhooks. A step removes rows; the bytes of purged files wait in lull.file_removals, and events for a webhook
+-- Files and webhooks. A step removes rows; the bytes of purged files wait in lull.file_removals, and a webhook's events
 -- in the ledger, until a run over HTTP, because SQL can do neither. Where there is an API, give its address and its
 -- CRON_SECRET to Vault, once, and run this file again:
 --

@@ -8,6 +8,7 @@
 --   lull_claim_file_removals, lull_settle_file_removals   the outbox of bytes                                (_files)
 --   lull_finish_cleanup    close the run and return its report
 --   lull_restore_run       bring back what a run archived
+--   lull_cleanup_step      all of it for pg_cron, a bounded step at a time                                   (_steps)
 --
 -- A run acts only with its id and lease token; each batch proves them again as its last statement, so that a run that
 -- lost its lease commits nothing more. Policies and the selection of stale rows are in cleanup_policies.sql.
