@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 RUN := requirements.txt infra/requirements.txt
 SETUP := @sh infra/bootstrap.sh
 
-.PHONY: help demo dev serve test release-check lint migrate postgres15 clean
+.PHONY: help demo dev serve test release-check lint migrate doctor postgres15 clean
 .NOTPARALLEL:
 
 help: ## show this
@@ -39,6 +39,10 @@ lint: ## run ruff, mypy and import-linter
 migrate: ## bring the database at DATABASE_URL up to date (ARGS=--print writes SQL to paste)
 	$(SETUP) $(RUN)
 	@$(PYTHON) -m infra migrate $(ARGS)
+
+doctor: ## check a deployment and say how to mend it (ARGS='--url https://…' checks one by its address)
+	$(SETUP) $(RUN)
+	@$(PYTHON) -m infra doctor $(ARGS)
 
 postgres15:
 	@sh tests/postgres15.sh

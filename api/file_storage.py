@@ -44,6 +44,15 @@ class SignedUpload:
 
 
 @dataclass(frozen=True)
+class Bucket:
+    """What Storage says about a bucket; None is no limit."""
+
+    public: bool
+    largest_file: int | None
+    types: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
 class StoredFile:
     """What Storage has: `content_type` as the upload said it, without parameters."""
 
@@ -88,14 +97,16 @@ class FileStorage:
         files = self._connected().storage.from_(_bucket(bucket))
         return self._find(lambda: _described(files.info(quote(path))))
 
-    def find_bucket(self, bucket: str, *, timeout_seconds: float = LONGEST_CALL_SECONDS) -> None:
-        """Raise StorageRefused when the bucket does not exist: nothing can be said about its files then.
+    def find_bucket(self, bucket: str, *, timeout_seconds: float = LONGEST_CALL_SECONDS) -> Bucket:
+        """Describe the bucket; StorageRefused when there is none: nothing can be said about its files then.
 
         A caller who may not even ask this may do nothing: that is StorageUnavailable.
         """
         storage, name = self._connected().storage, _bucket(bucket)
         try:
-            self._ask(lambda: storage.get_bucket(name), timeout_seconds)
+            found = self._ask(lambda: storage.get_bucket(name), timeout_seconds)
+            types = found.allowed_mime_types
+            return Bucket(found.public, found.file_size_limit, None if types is None else tuple(types))
         except StorageRefused as refusal:
             cause = refusal.__cause__
             if isinstance(cause, StorageApiError) and str(cause.status) in {"401", "403"}:

@@ -10,14 +10,18 @@ from api import __version__
 from api.auth import Callers
 from api.cleanup.handlers import cleanup_routes
 from api.cleanup.policies import load_policies
+from api.cleanup.report import PATH
 from api.cleanup.run import Cleanup
 from api.database import Database
 from api.errors import install_error_handlers
 from api.events.delivery import Webhooks, deliver_after_run
 from api.events.handlers import event_routes
+from api.events.webhook import create_receiver
 from api.file_storage import FileStorage
 from api.flags import create_flags
+from api.insight.checkup import Deployment
 from api.insight.handlers import insight_routes
+from api.insight.health_handlers import health_routes
 from api.observability import RequestLog, RequestNumbers, log_as_json
 from api.sessions.creation import Creation
 from api.sessions.file_handlers import file_routes
@@ -68,6 +72,14 @@ def create_app(settings: Settings | None = None, is_stopping: Callable[[], bool]
     app.add_middleware(RequestLog, numbers=numbers)
     database, callers, decide = Database(settings), Callers(settings), create_flags(settings)
     app.include_router(insight_routes(settings, database, callers, decide, numbers))
+    deployment = Deployment.of(
+        settings,
+        policies=lambda: [policy.arguments() for policy in load_policies(settings)],
+        receiver=partial(create_receiver, settings),
+        cleanup_route=PATH,
+        numbers=numbers,
+    )
+    app.include_router(health_routes(deployment))
     app.include_router(cleanup_routes(settings, create_cleanup(settings, is_stopping)))
     app.include_router(event_routes(Webhooks(settings, database)))
     app.include_router(session_routes(Creation(settings, database, decide), callers))

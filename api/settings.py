@@ -120,8 +120,9 @@ class Settings(BaseSettings):
     max_open_games_per_owner: _Count = 20
     max_state_bytes: Annotated[int, Field(ge=2, le=2**20)] = 64 * 2**10
 
-    # The platform's own: 1 on Vercel, where a header says where a request came from.
+    # The platforms' own: 1 on Vercel, where a header says where a request came from; a name on Lambda.
     vercel: str | None = None
+    aws_lambda_function_name: str | None = None
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -39,6 +39,12 @@ def serve(argv: list[str]) -> int:
     return module.run(os.environ)
 
 
+def doctor(argv: list[str]) -> int:
+    from infra.doctor import command as module
+
+    return module.main(argv)
+
+
 VERBS: dict[str, tuple[str, Verb]] = {
     "dev": (
         "run a local Supabase and the API until Ctrl-C (PORT, LULL_HOME, or SUPABASE_URL for a real project)",
@@ -49,6 +55,10 @@ VERBS: dict[str, tuple[str, Verb]] = {
     "migrate": (
         "bring the database at DATABASE_URL up to date; --print writes one file for the SQL editor",
         migrate,
+    ),
+    "doctor": (
+        "check a deployment and say how to mend it: here, or by --url https://… with CRON_SECRET set",
+        doctor,
     ),
 }
 

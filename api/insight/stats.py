@@ -145,3 +145,12 @@ class _Route:
             average_ms=round(1000 * self.seconds / count, 1),
             p95_ms=None if limit == float("inf") else 1000 * limit,
         )
+
+
+def answered_gets(numbers: RequestNumbers, route: str) -> int:
+    """How many GETs of a route this process answered with 200."""
+    return sum(
+        each.statuses.get("200", 0)
+        for each in process_numbers(numbers).requests
+        if (each.method, each.route) == ("GET", route)
+    )

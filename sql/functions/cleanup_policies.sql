@@ -167,8 +167,7 @@ begin
   end;
   begin
     if not lull.has_serving_index(p_policy) then
-      return format('no index of %s serves its selection; create one on (%s, %s) for the rows it takes',
-        p_policy.target, p_policy.clock, array_to_string(v_target.key_columns, ', '));
+      return lull.no_index(p_policy);
     end if;
   exception when others then
     return format('its selection is not possible: %s', sqlerrm);

@@ -1,0 +1,146 @@
+"""Checks of the database's own facts: its version, who may do what, policies, indexes, autovacuum."""
+
+from collections.abc import Mapping, Sequence
+
+from api.errors import Problem
+from api.insight.inspection import GrantFault, Inspection, PolicyCheck, PolicyChecks
+from api.insight.verdict import Verdict, fail, not_checked, ok, some, warn
+
+_OLDEST, _NEWEST = 15, 18
+_DEAD_ROWS = 10_000  # fewer cost nothing, however few live ones there are
+_LONG_TRANSACTION_SECONDS = 3600
+
+
+def check_refusal(problem: Problem) -> Verdict:
+    """Why the database could not be asked, told by the type of the problem."""
+    match problem.slug:
+        case "database-refused":
+            message = "Supabase refuses this key: SUPABASE_SECRET_KEY is wrong, or of another project."
+            return fail("database", message, "copy the secret key: Supabase > Settings > API Keys")
+        case "not-migrated":
+            message = "The project answers, and lacks functions of this release (or has not noticed them)."
+            return fail("database", message, "make migrate; then, if it stays: notify pgrst, 'reload schema'")
+        case "not-configured":
+            return fail("database", problem.detail, "set SUPABASE_URL and SUPABASE_SECRET_KEY, then redeploy")
+        case "database-timeout":
+            message = "The database answers, and took too long for a simple question."
+            return fail("database", message, "look for long queries and load: Supabase > Reports > Database")
+        case "database-unavailable":
+            message = "Nothing that speaks PostgREST answers at SUPABASE_URL."
+            mend = "check SUPABASE_URL, whether the project is paused, and status.supabase.com"
+            return fail("database", message, mend)
+    return fail("database", f"The database failed: {problem.detail}", "read the log line `database refused`")
+
+
+def check_version(inspection: Inspection) -> list[Verdict]:
+    """Postgres 15 to 18."""
+    major = inspection.server_version_number // 10_000
+    if major < _OLDEST:
+        message = f"Postgres {inspection.server_version} is older than {_OLDEST}, the oldest Lull runs on."
+        return [fail("postgres", message, "upgrade: Supabase > Settings > Infrastructure")]
+    if major > _NEWEST:
+        message = f"Postgres {inspection.server_version}: Lull was tested up to {_NEWEST}."
+        return [warn("postgres", message, "read Lull's changelog for a newer release")]
+    return [ok("postgres", f"version {inspection.server_version}")]
+
+
+def check_grants(inspection: Inspection) -> list[Verdict]:
+    """Nobody but service_role executes, and nobody reads a table (sql/grants.sql)."""
+    if not inspection.grant_faults:
+        return [ok("grants", "only service_role may call Lull, and no role reads its tables")]
+    return [fail("grants", _fault(fault), "make migrate") for fault in inspection.grant_faults]
+
+
+def _fault(fault: GrantFault) -> str:
+    if fault.role == "whoever calls it":
+        return f"{fault.object} {fault.fault}."
+    return f"{fault.object} {fault.fault} by {fault.role}."
+
+
+def check_policies_stored(checks: PolicyChecks) -> list[Verdict]:
+    """The effective policies are those that the file and the environment say, and can run."""
+    mend = "make migrate, with the deployment's variables; the next run would apply them too"
+    found = [
+        fail("policies", f"{line.policy}: {_difference(line)}.", mend)
+        for line in checks.policies
+        if line.differences or not line.stored
+    ]
+    found += [
+        fail("policies", f"{name} is stored, and no longer in the file.", mend) for name in checks.others
+    ]
+    found += [
+        fail("policies", f"{line.policy} cannot run: {line.error}.", "mend what it names, or the file")
+        for line in checks.policies
+        if line.error and not line.index
+    ]
+    return found or [ok("policies", f"{len(checks.policies)} stored, all as the file and environment say")]
+
+
+def _difference(line: PolicyCheck) -> str:
+    if not line.stored:
+        return "in the file, and not applied to the database"
+    each = [f"{d.field} is {d.stored} in the database and {d.given} in the file" for d in line.differences]
+    return some(each, 2)
+
+
+def check_indexes(
+    inspection: Inspection, checks: PolicyChecks, made: Mapping[str, str] | None = None
+) -> list[Verdict]:
+    """An index serves each policy, and those of the migrations are there and valid.
+
+    `made` are the statements of the migrations by index name, where the migrations are at hand.
+    """
+    made = made or {}
+    found = [
+        fail("indexes", f"{name} is missing: what it serves reads whole tables.", statement)
+        for name, statement in made.items()
+        if name not in inspection.indexes
+    ]
+    if not found:
+        found = [
+            fail("indexes", f"No index serves {line.policy}: its runs fail.", line.index)
+            for line in checks.policies
+            if line.index
+        ]
+    found += [
+        fail("indexes", f"{name} is invalid: building it was interrupted.", f"reindex index lull.{name}")
+        for name, valid in inspection.indexes.items()
+        if not valid
+    ]
+    return found or [ok("indexes", f"one serves each of {len(checks.policies)} policies")]
+
+
+def check_autovacuum(inspection: Inspection) -> list[Verdict]:
+    """Whether what was deleted is cleared away. Far behind is five times what starts an autovacuum."""
+    if not inspection.autovacuum:
+        message = "autovacuum (or track_counts) is off: tables only grow, and batches slow down."
+        return [fail("autovacuum", message, "alter system set autovacuum = on; select pg_reload_conf()")]
+    found = [
+        fail(
+            "autovacuum",
+            f"{table.name} has autovacuum switched off.",
+            f"alter table {table.name} reset (autovacuum_enabled)",
+        )
+        for table in inspection.tables
+        if not table.enabled
+    ]
+    found += [
+        warn(
+            "autovacuum",
+            f"{table.name} has {table.dead} dead rows beside {table.live}; "
+            f"last vacuumed: {table.vacuumed_at or 'never'}.",
+            f"vacuum analyze {table.name}; then look for long transactions in pg_stat_activity",
+        )
+        for table in inspection.tables
+        if table.dead > max(5 * table.limit, _DEAD_ROWS)
+    ]
+    oldest = inspection.oldest_transaction_seconds or 0
+    if oldest > _LONG_TRANSACTION_SECONDS:
+        message = f"A transaction is open for {oldest / 3600:.0f} h: what was deleted since stays on disk."
+        found.append(warn("autovacuum", message, "find it in pg_stat_activity by xact_start, and end it"))
+    return found or [ok("autovacuum", f"keeps up with {len(inspection.tables)} tables")]
+
+
+def none_of(names: Sequence[str], why: str) -> list[Verdict]:
+    """These checks could not be made."""
+    return [not_checked(name, why) for name in names]

@@ -1,0 +1,40 @@
+"""What a check of the doctor says: a line for a person who was woken up, and a status for a program."""
+
+from typing import Literal
+
+from api.wire import Answer
+
+
+class Verdict(Answer):
+    """One line. `mend` is what to do about it, as a sentence or a command."""
+
+    check: str
+    status: Literal["ok", "warn", "fail"]
+    message: str
+    mend: str | None = None
+
+
+def ok(check: str, message: str) -> Verdict:
+    """Nothing to do."""
+    return Verdict(check=check, status="ok", message=message)
+
+
+def warn(check: str, message: str, mend: str | None = None) -> Verdict:
+    """It works; somebody should look at it by day."""
+    return Verdict(check=check, status="warn", message=message, mend=mend)
+
+
+def fail(check: str, message: str, mend: str) -> Verdict:
+    """It does not work, or is not safe."""
+    return Verdict(check=check, status="fail", message=message, mend=mend)
+
+
+def not_checked(check: str, why: str) -> Verdict:
+    """Nothing is known: what it needs is out of reach. Told, because silence would read as ok."""
+    return warn(check, f"not checked: {why}")
+
+
+def some(things: list[str], most: int = 5) -> str:
+    """The first few of these, and how many more there are."""
+    more = f" and {len(things) - most} more" if len(things) > most else ""
+    return ", ".join(things[:most]) + more

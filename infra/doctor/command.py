@@ -1,0 +1,125 @@
+"""Check a deployment, here from the environment or by URL: one line each, and how to mend what is wrong."""
+
+import argparse
+import ipaddress
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from api.insight.verdict import Verdict
+from infra import migrate
+from infra.doctor.deployment import checks_by_url, open_client
+from infra.doctor.here import checks_here, environment_with, read_env_file
+from infra.doctor.release import read_release
+from infra.local.environment import DEV_ENV, home
+
+
+def main(argv: list[str], *, sql: Path = migrate.SQL) -> int:
+    """Print the verdicts. Returns 0 when nothing fails, else 1; a wrong call is 2."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.url and arguments.interval:
+        parser.error("--interval goes without --url: a deployment has its own CLEANUP_INTERVAL_MINUTES")
+    with environment_with(_file_settings(parser, arguments)), _silence():
+        if arguments.url:
+            url, secret = _address(parser, arguments.url), os.environ.get("CRON_SECRET", "").strip()
+            if not secret.isascii() or not secret:
+                parser.error("--url needs the deployment's CRON_SECRET in the environment (or --env-file)")
+            with open_client(url) as client:
+                policies_file = os.environ.get("POLICIES_FILE") or None
+                verdicts = checks_by_url(client, secret, read_release(sql), policies_file)
+        else:
+            verdicts = checks_here(read_release(sql), arguments.interval)
+    _print(verdicts, as_json=arguments.json)
+    return int(any(verdict.status == "fail" for verdict in verdicts))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m infra doctor", description=__doc__)
+    parser.add_argument("--url", help="examine this deployment instead, such as https://example.vercel.app")
+    parser.add_argument(
+        "--env-file",
+        type=Path,
+        help="KEY=VALUE lines that win over the environment (default: dev.env of `make dev`, when it runs "
+        "and SUPABASE_URL is not set)",
+    )
+    parser.add_argument(
+        "--interval",
+        type=_interval,
+        metavar="MINUTES",
+        help="how often runs are expected (default: CLEANUP_INTERVAL_MINUTES)",
+    )
+    parser.add_argument("--json", action="store_true", help="print [{check, status, message, mend}, …]")
+    return parser
+
+
+def _interval(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10_080:
+        raise argparse.ArgumentTypeError("must be whole minutes, 1 to 10080")
+    return int(text)
+
+
+def _file_settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, str]:
+    file: Path | None = arguments.env_file
+    if file is None and not arguments.url and not os.environ.get("SUPABASE_URL"):
+        written = home(os.environ) / DEV_ENV
+        file = written if written.exists() else None
+    if file is None:
+        return {}
+    try:
+        values = read_env_file(file)
+    except (OSError, UnicodeDecodeError) as error:
+        parser.error(f"--env-file: {error}")
+    print(f"settings of {file}", file=sys.stderr)
+    return values
+
+
+def _address(parser: argparse.ArgumentParser, url: str) -> str:
+    """The deployment's address; the secret does not travel unencrypted over the internet."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        parser.error(f"--url must be an address such as https://example.vercel.app, not {url!r}")
+    if parts.scheme == "http" and not _is_near(parts.hostname):
+        parser.error("--url begins with http://: the secret would travel unencrypted; use https://")
+    return url.rstrip("/").removesuffix("/api")
+
+
+def _is_near(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The API's parts log what goes wrong; here the verdicts say it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _print(verdicts: list[Verdict], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([verdict.model_dump() for verdict in verdicts], indent=2, ensure_ascii=False))
+        return
+    width = max(len(verdict.check) for verdict in verdicts)
+    for verdict in verdicts:
+        mend = f"  Mend: {verdict.mend}" if verdict.mend else ""
+        print(_one_line(f"{verdict.status:<4}  {verdict.check:<{width}}  {verdict.message}{mend}"))
+    counts = Counter(verdict.status for verdict in verdicts)
+    print(f"\n{counts['ok']} ok, {counts['warn']} to look at by day, {counts['fail']} to mend now")
+
+
+def _one_line(text: str) -> str:
+    """Texts come from other machines, too: no line breaks, nothing that a terminal obeys."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

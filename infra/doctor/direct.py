@@ -1,0 +1,91 @@
+"""The database asked without PostgREST, and PostgREST asked without the API."""
+
+import time
+
+import httpx
+import jwt
+import psycopg
+from pydantic import ValidationError
+
+from api.insight.inspection import Inspection
+from api.insight.verdict import Verdict, fail, not_checked, ok, some
+from api.settings import Settings
+from infra.doctor.release import Release
+from infra.migrate import sentence
+
+_SECONDS = 5
+_ASKED = ("schema-cache", "exposure")
+_PROBE = "/rest/v1/rpc/lull_cleanup_health"  # reads a few numbers, and changes nothing
+
+
+def inspect_directly(database_url: str) -> Inspection | Verdict:
+    """Ask the database at DATABASE_URL what PostgREST's is asked; or say why it could not be asked."""
+    try:
+        with psycopg.connect(database_url, connect_timeout=_SECONDS, autocommit=True) as connection:
+            connection.execute(f"set statement_timeout = '{_SECONDS}s'")
+            row = connection.execute("select public.lull_inspect()").fetchone()
+            return Inspection.model_validate(row[0] if row else None)
+    except (psycopg.errors.UndefinedFunction, ValidationError):
+        message = "The database at DATABASE_URL lacks functions of this release."
+        return fail("database-url", message, "make migrate")
+    except psycopg.Error as error:
+        message = f"The database at DATABASE_URL cannot be asked: {_without_address(sentence(error))}."
+        return fail("database-url", message, "copy it anew: Supabase > Connect > Session pooler")
+
+
+def _without_address(said: str) -> str:
+    """The first line, which has no password in it and no more than one line."""
+    return said.splitlines()[0].rstrip(".") if said else "no reason given"
+
+
+def check_same_database(direct: Inspection, through: Inspection | None) -> Verdict:
+    """DATABASE_URL and SUPABASE_URL lead to the same database, or `make migrate` mends the wrong one."""
+    if through is not None and direct.migrations != through.migrations:
+        message = "DATABASE_URL is another database than the one behind SUPABASE_URL."
+        return fail("database-url", message, "correct one of them before you migrate")
+    if through is None:
+        return ok("database-url", "answers; whether it is the one behind SUPABASE_URL is not known")
+    return ok("database-url", "the database behind SUPABASE_URL")
+
+
+def check_postgrest(settings: Settings, release: Release, anon_key: str | None) -> list[Verdict]:
+    """PostgREST has noticed every operation, and gives none to whoever brings no key or a browser's."""
+    url, key = settings.supabase_url, settings.supabase_secret_key
+    if url is None or key is None:
+        return [not_checked(name, "SUPABASE_URL or the key is not set") for name in _ASKED]
+    secret = key.get_secret_value().strip()
+    with httpx.Client(base_url=url.rstrip("/"), timeout=_SECONDS) as client:
+        try:
+            return [_schema_cache(client, release, secret), _exposure(client, settings, anon_key)]
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            why = f"PostgREST did not answer ({type(error).__name__})"
+            return [not_checked(name, why) for name in _ASKED]
+
+
+def _schema_cache(client: httpx.Client, release: Release, key: str) -> Verdict:
+    answer = client.get("/rest/v1/", headers={"apikey": key, "Authorization": f"Bearer {key}"})
+    paths = answer.json().get("paths") if answer.status_code == 200 else None
+    if not isinstance(paths, dict):
+        return not_checked("schema-cache", f"PostgREST lists no functions here (HTTP {answer.status_code})")
+    operations = [name.removeprefix("public.") for name in release.functions if name.startswith("public.")]
+    unknown = sorted(name for name in operations if f"/rpc/{name}" not in paths)
+    if unknown:
+        message = f"PostgREST does not know {some(unknown)}."
+        return fail("schema-cache", message, "make migrate; if it stays: notify pgrst, 'reload schema'")
+    return ok("schema-cache", f"PostgREST knows all {len(operations)} operations")
+
+
+def _exposure(client: httpx.Client, settings: Settings, anon_key: str | None) -> Verdict:
+    """Try it as a stranger does."""
+    if anon_key is None and settings.supabase_jwt_secret is not None:
+        claims = {"role": "anon", "exp": int(time.time()) + 60}
+        anon_key = jwt.encode(claims, settings.supabase_jwt_secret.get_secret_value(), algorithm="HS256")
+    strangers: dict[str, dict[str, str]] = {"callers without a key": {}}
+    if anon_key:
+        strangers["those with a browser's key"] = {"apikey": anon_key, "Authorization": f"Bearer {anon_key}"}
+    for who, headers in strangers.items():
+        answer = client.post(_PROBE, json={"p_interval_minutes": 15}, headers=headers)
+        if answer.is_success:
+            message = f"PostgREST executes lull_cleanup_health for {who}."
+            return fail("exposure", message, "make migrate")
+    return ok("exposure", f"PostgREST refuses {' and '.join(strangers)}")
