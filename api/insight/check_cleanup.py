@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from api.insight.health import CleanupFacts
 from api.insight.inspection import CronJob, Inspection
-from api.insight.verdict import Verdict, fail, ok, some, warn
+from api.insight.verdict import Verdict, fail, ok, shown, some, warn
 
 _POST = 'let the scheduler send POST, with "Authorization: Bearer $CRON_SECRET"'
 _LONGEST_PENDING = timedelta(hours=6)
@@ -18,20 +18,8 @@ def check_schedule(
     `dry_runs` were answered by this process since it began; None where nobody counted.
     """
     found = [verdict for job in inspection.cron_jobs or [] for verdict in _cron_job(job)]
-    if facts.late and dry_runs:
-        message = (
-            f"{dry_runs} GETs were answered with a dry run since {since:%Y-%m-%dT%H:%MZ}, and no run began: "
-            "a scheduler that sends a plain GET only dry-runs."
-        )
-        found.append(fail("schedule", message, _POST))
-    elif facts.late:
-        mend = (
-            f"look at the scheduler's log (401: another secret; 200: it only dry-runs, {_POST}); "
-            "on Vercel: Settings > Cron Jobs, and production only"
-        )
-        if facts.paused_since:
-            mend = "delete from lull.switches where name = 'cleanup'"
-        found.append(fail("schedule", facts.lateness() or "", mend))
+    if facts.late:
+        found.append(_late(facts, dry_runs, since))
     elif dry_runs and facts.last_started_at is None:
         message = f"{dry_runs} GETs were answered with a dry run, and no run began yet."
         found.append(warn("schedule", message, f"if that was the scheduler: {_POST}"))
@@ -39,8 +27,22 @@ def check_schedule(
         return found
     if facts.last_started_at is None:
         return [ok("schedule", f"no run yet; one is expected every {facts.interval_minutes} minutes")]
-    callers = some([f"{who.caller} {who.runs} times" for who in inspection.callers])
-    return [ok("schedule", f"last run {facts.last_started_at}; in 30 days: {callers}")]
+    callers = some([f"{who.caller} {who.runs}" for who in inspection.callers])
+    return [ok("schedule", f"the last run began at {shown(facts.last_started_at)}; in 30 days: {callers}")]
+
+
+def _late(facts: CleanupFacts, dry_runs: int | None, since: datetime | None) -> Verdict:
+    sentence = facts.lateness() or ""
+    if facts.paused_since:
+        return fail("schedule", sentence, "delete from lull.switches where name = 'cleanup'")
+    if dry_runs:
+        counted = f"This process answered {dry_runs} GETs with a dry run since {since:%Y-%m-%dT%H:%M:%SZ}."
+        return fail("schedule", f"{sentence} {counted}", _POST)
+    mend = (
+        "read the scheduler's log: no call at all (on Vercel: Settings > Cron Jobs), "
+        f"401 (another secret), or 200 to a GET: {_POST}"
+    )
+    return fail("schedule", sentence, mend)
 
 
 def _cron_job(job: CronJob) -> list[Verdict]:
@@ -62,7 +64,7 @@ def check_runs(facts: CleanupFacts, inspection: Inspection) -> list[Verdict]:
     found = []
     if facts.paused_since:
         mend = "delete from lull.switches where name = 'cleanup'"
-        found.append(warn("runs", f"The cleanup is paused since {facts.paused_since}.", mend))
+        found.append(warn("runs", f"The cleanup is paused since {shown(facts.paused_since)}.", mend))
     if facts.lease_expired:
         mend = "POST /api/admin/cleanup-sessions: a new run takes over; then read the silent one's log"
         found.append(fail("runs", facts.obstruction() or "", mend))
@@ -83,7 +85,7 @@ def check_runs(facts: CleanupFacts, inspection: Inspection) -> list[Verdict]:
         return found
     if facts.last_status is None:
         return [ok("runs", "none yet")]
-    return [ok("runs", f"the last ended at {facts.last_finished_at}: {facts.last_status}")]
+    return [ok("runs", f"the last ended at {shown(facts.last_finished_at)}: {facts.last_status}")]
 
 
 def _neglected(facts: CleanupFacts, inspection: Inspection) -> list[Verdict]:
@@ -106,7 +108,7 @@ def check_deliveries(inspection: Inspection) -> list[Verdict]:
         return [warn("events", f"{queue.dead} events were given up within 30 days.", mend)]
     oldest = queue.oldest_pending_at
     if oldest and _moment(inspection.at) - _moment(oldest) > _LONGEST_PENDING:
-        message = f"{queue.pending} events wait to be delivered, the oldest since {oldest}."
+        message = f"{queue.pending} events wait to be delivered, the oldest since {shown(oldest)}."
         return [warn("events", message, "is the receiver up? POST /api/admin/deliver says what it answers")]
     return [ok("events", f"{queue.pending} wait to be delivered")]
 

@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 
 from api.errors import Problem
 from api.insight.inspection import GrantFault, Inspection, PolicyCheck, PolicyChecks
-from api.insight.verdict import Verdict, fail, not_checked, ok, some, warn
+from api.insight.verdict import Verdict, fail, not_checked, ok, shown, some, warn
 
 _OLDEST, _NEWEST = 15, 18
 _DEAD_ROWS = 10_000  # fewer cost nothing, however few live ones there are
 _LONG_TRANSACTION_SECONDS = 3600
 
 
-def check_refusal(problem: Problem) -> Verdict:
-    """Why the database could not be asked, told by the type of the problem."""
+def check_refusal(problem: Problem, *, direct: bool) -> Verdict:
+    """Why the database could not be asked, told by the type of the problem; `direct` is without PostgREST."""
     match problem.slug:
+        case "database-refused" if direct:
+            message = "The database refuses the login that DATABASE_URL names."
+            return fail("database", message, "copy it anew: Supabase > Connect")
         case "database-refused":
             message = "Supabase refuses this key: SUPABASE_SECRET_KEY is wrong, or of another project."
             return fail("database", message, "copy the secret key: Supabase > Settings > API Keys")
@@ -25,6 +28,9 @@ def check_refusal(problem: Problem) -> Verdict:
         case "database-timeout":
             message = "The database answers, and took too long for a simple question."
             return fail("database", message, "look for long queries and load: Supabase > Reports > Database")
+        case "database-unavailable" if direct:
+            message = "No database answers at DATABASE_URL."
+            return fail("database", message, "check DATABASE_URL, and whether the project is paused")
         case "database-unavailable":
             message = "Nothing that speaks PostgREST answers at SUPABASE_URL."
             mend = "check SUPABASE_URL, whether the project is paused, and status.supabase.com"
@@ -128,7 +134,7 @@ def check_autovacuum(inspection: Inspection) -> list[Verdict]:
         warn(
             "autovacuum",
             f"{table.name} has {table.dead} dead rows beside {table.live}; "
-            f"last vacuumed: {table.vacuumed_at or 'never'}.",
+            f"last vacuumed: {shown(table.vacuumed_at)}.",
             f"vacuum analyze {table.name}; then look for long transactions in pg_stat_activity",
         )
         for table in inspection.tables

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import jwt
+from pydantic import SecretStr
 
 from api.auth import SHORTEST_SECRET
 from api.errors import Problem
@@ -21,17 +22,10 @@ _FEWEST_BITS = 40
 
 def check_secrets(settings: Settings) -> list[Verdict]:
     """Long, random, and each for one purpose. No value is ever shown."""
-    values = {
-        "CRON_SECRET": settings.cron_secret,
-        "CRON_SECRET_PREVIOUS": settings.cron_secret_previous,
-        "SERVICE_SECRET": settings.service_secret,
-        "SUPABASE_SECRET_KEY": settings.supabase_secret_key,
-        "SUPABASE_JWT_SECRET": settings.supabase_jwt_secret,
-    }
     known = {
-        name: value.get_secret_value().strip()
-        for name, value in values.items()
-        if value and value.get_secret_value().strip()
+        name.upper(): value.get_secret_value().strip()
+        for name, value in settings
+        if isinstance(value, SecretStr) and value.get_secret_value().strip()
     }
     found = []
     if "CRON_SECRET" not in known:
@@ -56,7 +50,7 @@ def _strength(name: str, value: str) -> list[Verdict]:
     bits = -sum(n * math.log2(n / len(value)) for n in Counter(value).values())
     if len(value) < SHORTEST_SECRET:
         message = f"{name} is shorter than {SHORTEST_SECRET} characters: it opens nothing."
-    elif letters.startswith(_PLACEHOLDERS) or re.fullmatch(r"(.{1,7})\1+.{0,6}", value):
+    elif letters.startswith(_PLACEHOLDERS) or re.fullmatch(r"(.+?)\1+.{0,6}", value):
         message = f"{name} is a placeholder or a repetition, not a secret."
     elif len(set(value)) < _FEWEST_CHARACTERS:
         message = f"{name} is made of only {len(set(value))} different characters."

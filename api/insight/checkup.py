@@ -84,7 +84,7 @@ def examine(deployment: Deployment) -> Checkup:
     try:
         facts = _ask(deployment, policies)
     except Problem as problem:
-        refusal = check_database.check_refusal(problem)
+        refusal = check_database.check_refusal(problem, direct=_is_direct(settings))
         checks += [refusal, *check_database.none_of(_OF_THE_DATABASE, "the database gave no answer")]
         if problem.slug in {"database-refused", "not-configured"}:
             checks.append(not_checked("bucket", "it needs the same address and key"))
@@ -134,9 +134,12 @@ def _judge(deployment: Deployment, facts: _Facts, fault: Verdict | None) -> list
             *check_database.check_policies_stored(facts.policies),
             *check_database.check_indexes(facts.inspection, facts.policies),
         ]
-    host = urlsplit(deployment.settings.supabase_url or "").netloc
+    if _is_direct(deployment.settings):
+        reached = "DATABASE_URL leads to a database that answers"
+    else:
+        reached = f"{urlsplit(deployment.settings.supabase_url or '').netloc} answers and accepts the key"
     return [
-        ok("database", f"{host} answers and accepts the key"),
+        ok("database", reached),
         *check_database.check_version(facts.inspection),
         *check_database.check_grants(facts.inspection),
         *of_policies,
@@ -146,6 +149,11 @@ def _judge(deployment: Deployment, facts: _Facts, fault: Verdict | None) -> list
         *check_database.check_autovacuum(facts.inspection),
         check_clock("clock", "this process", "the database", facts.skew_seconds),
     ]
+
+
+def _is_direct(settings: Settings) -> bool:
+    """Whether the database is called without PostgREST."""
+    return getattr(settings, "database_url", None) is not None
 
 
 def skew_seconds(before: datetime, theirs: datetime, after: datetime) -> float:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from api.database import Database
 from api.errors import Problem
+from api.insight.verdict import shown
 from api.wire import Answer, Time
 
 _TIMEOUT_SECONDS = 5  # the function's own statement time-out is 3
@@ -35,8 +36,8 @@ class CleanupFacts(Answer):
         """Why it is late, in words; None when it is not."""
         if not self.late:
             return None
-        since = f"since {self.last_started_at}" if self.last_started_at else "yet"
-        paused = f" It is paused since {self.paused_since}." if self.paused_since else ""
+        since = f"since {shown(self.last_started_at)}" if self.last_started_at else "yet"
+        paused = f" It is paused since {shown(self.paused_since)}." if self.paused_since else ""
         return (
             f"No run began {since}; one is expected every {self.interval_minutes} minutes. "
             f"A scheduler that sends a plain GET only dry-runs.{paused}"
@@ -51,13 +52,15 @@ class CleanupFacts(Answer):
             "stopped": f"the breaker stopped {_policies(self.stopped_policies)}",
             "abandoned": "it was killed or lost its lease",
         }.get(self.last_status or "", "it did not complete")
-        times = f", as {self.consecutive_failures} in a row did" if self.consecutive_failures > 1 else ""
-        return f"The last run ended badly at {self.last_finished_at}: {how}{times}."
+        times = f" ({self.consecutive_failures} runs in a row)" if self.consecutive_failures > 1 else ""
+        return f"The last run ended badly at {shown(self.last_finished_at)}: {how}{times}."
 
     def obstruction(self) -> str | None:
         """What will not go on by itself, in words; None when everything moves."""
         if self.lease_expired:
-            return f"The run that began at {self.running_since} went silent at {self.lease_until}."
+            return (
+                f"The run that began at {shown(self.running_since)} went silent at {shown(self.lease_until)}."
+            )
         if self.dead_files:
             return f"{self.dead_files} files could not be removed from Storage and were given up."
         return None

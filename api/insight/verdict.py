@@ -1,5 +1,6 @@
 """What a check of the doctor says: a line for a person who was woken up, and a status for a program."""
 
+from datetime import datetime
 from typing import Literal
 
 from api.wire import Answer
@@ -32,6 +33,12 @@ def fail(check: str, message: str, mend: str) -> Verdict:
 def not_checked(check: str, why: str) -> Verdict:
     """Nothing is known: what it needs is out of reach. Told, because silence would read as ok."""
     return warn(check, f"not checked: {why}")
+
+
+def shown(time: str | None) -> str:
+    """A time as a sentence has it: to the second."""
+    moment = datetime.fromisoformat(time) if time else None
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else "never"
 
 
 def some(things: list[str], most: int = 5) -> str:

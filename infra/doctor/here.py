@@ -65,8 +65,12 @@ def checks_here(release: Release, interval_minutes: int | None) -> list[Verdict]
             *(not_checked(name, why) for name in _NEEDS_SETTINGS),
             *check_vercel_cron(),
         ]
+    changes: dict[str, object] = {}
     if interval_minutes is not None:
-        settings = settings.model_copy(update={"cleanup_interval_minutes": interval_minutes})
+        changes["cleanup_interval_minutes"] = interval_minutes
+    if settings.supabase_url is not None:
+        changes["database_url"] = None  # the project's key is examined, and DATABASE_URL by itself below
+    settings = settings.model_copy(update=changes)
     checkup = examine(_deployment(settings))
     return [ok("settings", "every variable can be read"), *_with_the_release(settings, release, checkup)]
 
