@@ -16,9 +16,9 @@ def check_bucket(settings: Settings, storage: FileStorage) -> list[Verdict]:
     except StorageRefused as refusal:
         mend = f'create a private bucket "{name}": Supabase > Storage > New bucket (or set STORAGE_BUCKET)'
         return [fail("bucket", f"Storage says: {refusal}.", mend)]
-    except Problem as problem:
-        message = f"Storage does not answer: {problem.detail}"
-        return [fail("bucket", message, "check SUPABASE_URL and the key, and status.supabase.com")]
+    except Problem:
+        mend = "check SUPABASE_URL and SUPABASE_SECRET_KEY, and status.supabase.com"
+        return [fail("bucket", "Storage does not answer, or not to this key.", mend)]
     if bucket.public:
         message = f'The bucket "{name}" is public: whoever guesses a path reads the file.'
         return [fail("bucket", message, "make it private: Supabase > Storage > Edit bucket")]

@@ -5,6 +5,8 @@ from typing import Literal
 
 from api.wire import Answer
 
+_NOT_CHECKED = "not checked: "
+
 
 class Verdict(Answer):
     """One line. `mend` is what to do about it, as a sentence or a command."""
@@ -13,6 +15,11 @@ class Verdict(Answer):
     status: Literal["ok", "warn", "fail"]
     message: str
     mend: str | None = None
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the check could not be made."""
+        return self.message.startswith(_NOT_CHECKED)
 
 
 def ok(check: str, message: str) -> Verdict:
@@ -32,7 +39,7 @@ def fail(check: str, message: str, mend: str) -> Verdict:
 
 def not_checked(check: str, why: str) -> Verdict:
     """Nothing is known: what it needs is out of reach. Told, because silence would read as ok."""
-    return warn(check, f"not checked: {why}")
+    return warn(check, f"{_NOT_CHECKED}{why}")
 
 
 def shown(time: str | None) -> str:

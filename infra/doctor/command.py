@@ -116,8 +116,11 @@ def _print(verdicts: list[Verdict], *, as_json: bool) -> None:
     for verdict in verdicts:
         mend = f"  Mend: {verdict.mend}" if verdict.mend else ""
         print(_one_line(f"{verdict.status:<4}  {verdict.check:<{width}}  {verdict.message}{mend}"))
-    counts = Counter(verdict.status for verdict in verdicts)
-    print(f"\n{counts['ok']} ok, {counts['warn']} to look at by day, {counts['fail']} to mend now")
+    counts = Counter("unknown" if verdict.is_unknown else verdict.status for verdict in verdicts)
+    failed = list(dict.fromkeys(verdict.check for verdict in verdicts if verdict.status == "fail"))
+    unknown = f", {counts['unknown']} not checked" if counts["unknown"] else ""
+    named = f": {', '.join(failed)}" if failed else ""
+    print(f"\n{counts['ok']} ok, {counts['warn']} to look at{unknown}, {counts['fail']} to mend now{named}")
 
 
 def _one_line(text: str) -> str:

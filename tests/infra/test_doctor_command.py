@@ -65,8 +65,8 @@ def test_each_check_is_a_line_and_the_last_line_counts(
     assert database.endswith(
         "SUPABASE_URL is not set.  Mend: set SUPABASE_URL and SUPABASE_SECRET_KEY, then redeploy"
     )
-    failed = sum(line.startswith("fail") for line in lines)
-    assert summary.endswith(f" {failed} to mend now")
+    failed = [line.split()[1] for line in lines if line.startswith("fail")]
+    assert summary.endswith(f" not checked, {len(failed)} to mend now: {', '.join(failed)}")
 
 
 def test_the_settings_of_a_running_make_dev_are_the_default(
