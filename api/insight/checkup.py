@@ -59,7 +59,7 @@ class Checkup(Answer):
     version: str = __version__
     checks: list[Verdict]
     inspection: Inspection | None = Field(default=None, description="Null when the database was not reached.")
-    policy_checks: PolicyChecks | None = None
+    policy_checks: PolicyChecks | None = Field(default=None, description="Null when nothing was compared.")
     policies: list[dict[str, Any]] = Field(default=[], description="As the file and the environment say.")
 
 
@@ -101,9 +101,8 @@ def examine(deployment: Deployment) -> Checkup:
         return Checkup(checks=checks, policies=policies)
     checks += _judge(deployment, facts, fault)
     checks += check_bucket(settings, deployment.storage)
-    return Checkup(
-        checks=checks, inspection=facts.inspection, policy_checks=facts.policies, policies=policies
-    )
+    compared = None if fault else facts.policies
+    return Checkup(checks=checks, inspection=facts.inspection, policy_checks=compared, policies=policies)
 
 
 def _policies(deployment: Deployment) -> tuple[list[dict[str, Any]], Verdict | None]:

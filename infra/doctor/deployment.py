@@ -34,13 +34,13 @@ def checks_by_url(
     client: httpx.Client, secret: str, release: Release, policies_file: str | None = None
 ) -> list[Verdict]:
     """Every check that can be made from outside, with the admin secret."""
-    reached = _reach(client)
-    if reached[0].status == "fail":
+    reached, answer = _reach(client)
+    if answer is None:
         why = "the deployment was not reached"
         names = ("health", "guard", *_OF_THE_ADMIN)
         return [*reached, *(not_checked(name, why) for name in names), *check_vercel_cron()]
     health, interval = _health(client)
-    on_vercel = "x-vercel-id" in client.get("/api/health").headers
+    on_vercel = "x-vercel-id" in answer.headers
     return [
         *reached,
         health,
@@ -50,18 +50,19 @@ def checks_by_url(
     ]
 
 
-def _reach(client: httpx.Client) -> list[Verdict]:
-    """/api/health: that it answers, which version, and what time it is there."""
+def _reach(client: httpx.Client) -> tuple[list[Verdict], httpx.Response | None]:
+    """/api/health: that it answers, which version, and what time it is there; None when Lull does not."""
     before = datetime.now(UTC)
     try:
         answer = client.get("/api/health")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         message = f"Nothing answers at {client.base_url}: {type(error).__name__} {error}"
-        return [fail("reach", message.strip(), "check the URL, and whether the last deployment succeeded")]
+        mend = "check the URL, and whether the last deployment succeeded"
+        return [fail("reach", message.strip(), mend)], None
     after = datetime.now(UTC)
     body = _json(answer)
     if answer.status_code != 200 or body.get("status") != "ok":
-        return [_no_health(answer)]
+        return [_no_health(answer)], None
     version = body.get("version")
     found = [ok("reach", f"{client.base_url} answers in {(after - before).total_seconds() * 1000:.0f} ms")]
     if version != __version__:
@@ -69,7 +70,7 @@ def _reach(client: httpx.Client) -> list[Verdict]:
         found.append(fail("version", message, "deploy this checkout, or run the doctor of the deployed one"))
     else:
         found.append(ok("version", f"{version}, as this checkout"))
-    return [*found, _clock_here(answer, before, after)]
+    return [*found, _clock_here(answer, before, after)], answer
 
 
 def _no_health(answer: httpx.Response) -> Verdict:

@@ -1,5 +1,6 @@
 """The database asked without PostgREST, and PostgREST asked without the API."""
 
+import re
 import time
 
 import httpx
@@ -11,7 +12,6 @@ from api.insight.inspection import Inspection
 from api.insight.verdict import Verdict, fail, not_checked, ok, some
 from api.settings import Settings
 from infra.doctor.release import Release
-from infra.migrate import sentence
 
 _SECONDS = 5
 _ASKED = ("schema-cache", "exposure")
@@ -29,13 +29,22 @@ def inspect_directly(database_url: str) -> Inspection | Verdict:
         message = "The database at DATABASE_URL lacks functions of this release."
         return fail("database-url", message, "make migrate")
     except psycopg.Error as error:
-        message = f"The database at DATABASE_URL cannot be asked: {_without_address(sentence(error))}."
+        message = f"The database at DATABASE_URL cannot be asked: {_reason(str(error))}."
         return fail("database-url", message, "copy it anew: Supabase > Connect > Session pooler")
 
 
-def _without_address(said: str) -> str:
-    """The first line, which has no password in it and no more than one line."""
-    return said.splitlines()[0].rstrip(".") if said else "no reason given"
+def _reason(said: str) -> str:
+    """What libpq means, in words of ours: its own may quote a password that was taken for a port."""
+    known = {
+        "authentication|no such user|user not found": "it refuses the user or the password",
+        "refused|unreachable|server closed": "nothing listens there",
+        "time": "it took too long",
+        "translate|resolve": "its host name is unknown",
+        "does not exist": "there is no such database or user",
+        "permission denied": "the user has no right to call Lull's functions",
+    }
+    reasons = (reason for words, reason in known.items() if re.search(words, said, re.IGNORECASE))
+    return next(reasons, "libpq cannot use it; write special characters of the password as %xx")
 
 
 def check_same_database(direct: Inspection, through: Inspection | None) -> Verdict:

@@ -307,9 +307,22 @@ def test_another_database_under_database_url_is_found(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", make_conninfo(environment["DATABASE_URL"], dbname="template1"))
     assert "lacks functions of this release" in here().says("database-url")
-    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody:hush@127.0.0.1:1/none")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://nobody:hush@127.0.0.1:1/none", "nothing listens there"),
+        ("postgresql://nobody:hush/hush@127.0.0.1:1/none", "write special characters of the password as %xx"),
+    ],
+)
+def test_a_database_url_that_leads_nowhere_is_a_line_without_its_password(
+    url: str, words: str, here: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
     report = here()
     assert report.failed == {"database-url"}
+    assert words in report.says("database-url")
     assert "hush" not in report.text
 
 
