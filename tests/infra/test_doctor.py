@@ -313,7 +313,8 @@ def test_another_database_under_database_url_is_found(
     ("url", "words"),
     [
         ("postgresql://nobody:hush@127.0.0.1:1/none", "nothing listens there"),
-        ("postgresql://nobody:hush/hush@127.0.0.1:1/none", "write special characters of the password as %xx"),
+        ("postgresql://nobody:hush/hush@127.0.0.1:1/none", "its host name is unknown"),
+        ("postgresql://nobody:hush%zz@127.0.0.1:1/none", "write special characters of the password as %xx"),
     ],
 )
 def test_a_database_url_that_leads_nowhere_is_a_line_without_its_password(
