@@ -15,6 +15,7 @@ from infra.local.environment import ROOT
 _FUNCTION = re.compile(
     r"^create or replace function ((?:lull|public)\.\w+)\(.*?\bas (\$\w*\$)(.*?)\2", re.DOTALL | re.MULTILINE
 )
+_OPERATION = re.compile(r"^create or replace function public\.(lull_\w+)\(([^)]*)\)", re.MULTILINE)
 _INDEX = re.compile(r"^create (?:unique )?index (\w+) on [^;]*", re.MULTILINE)
 _DROPPED_INDEX = re.compile(r"^drop index (?:if exists )?(?:lull\.)?(\w+)", re.MULTILINE)
 _TRIGGER = re.compile(r"^create or replace trigger (\w+)", re.MULTILINE)
@@ -27,6 +28,7 @@ class Release:
     migrations: dict[str, str]  # checksum
     indexes: dict[str, tuple[str, str]]  # the migration that makes it, and the statement
     functions: dict[str, str]  # MD5 of the body
+    operations: frozenset[str]  # of schema public, callable without an argument
     triggers: frozenset[str]
 
 
@@ -40,13 +42,16 @@ def read_release(sql: Path = migrate.SQL) -> Release:
             indexes[made[1]] = (path.name, " ".join(made[0].split()))
         for gone in _DROPPED_INDEX.finditer(text):
             indexes.pop(gone[1], None)
-    functions, triggers = {}, set()
+    functions, operations, triggers = {}, set(), set()
     for path in [sql / "ledger.sql", *migrate.function_files(sql)]:
         text = _text(path)
         for name, _, body in _FUNCTION.findall(text):
             functions[name] = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
+        for name, arguments in _OPERATION.findall(text):
+            if all(" default " in argument for argument in arguments.split(",") if argument):
+                operations.add(name)
         triggers |= set(_TRIGGER.findall(text))
-    return Release(migrations, indexes, functions, frozenset(triggers))
+    return Release(migrations, indexes, functions, frozenset(operations), frozenset(triggers))
 
 
 def _text(path: Path) -> str:

@@ -142,6 +142,29 @@ def test_a_database_newer_than_the_checkout_is_no_failure(here: Doctor, tmp_path
     assert "The database is newer than this checkout" in report.says("migrations")
 
 
+def test_a_function_that_postgrest_has_not_noticed_is_found(here: Doctor, sql: Sql, tmp_path: Path) -> None:
+    newer = Path(shutil.copytree(migrate.SQL, tmp_path / "sql"))
+    function = (
+        "create or replace function public.lull_news()\nreturns jsonb\nlanguage sql\nsecurity definer\n"
+        "set search_path = ''\nas $$ select '{}'::jsonb $$;\n"
+    )
+    (newer / "functions" / "insight_news.sql").write_text(function)
+    rights = "revoke all on function public.lull_news from public; grant execute on function public.lull_news to service_role"
+    with planted(sql, function + rights, "drop function public.lull_news"):
+        report = here(sql=newer)
+    assert report.failed == {"schema-cache"}
+    assert "PostgREST does not know lull_news" in report.says("schema-cache")
+
+
+def test_what_a_browser_may_call_is_found_by_calling_it(here: Doctor, sql: Sql) -> None:
+    grant, revoke = "grant execute on function {} to anon", "revoke execute on function {} from anon"
+    name = "public.lull_cleanup_health"
+    with planted(sql, grant.format(name), revoke.format(name)):
+        report = here()
+    assert report.failed == {"grants", "exposure"}
+    assert "for those with a browser's key" in report.says("exposure")
+
+
 def test_a_policies_file_that_was_changed_and_not_applied_fails(
     here: Doctor, there: Doctor, sound: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
