@@ -18,18 +18,18 @@ from api.cleanup.policies import load_policies
 from api.settings import Settings
 from infra import migrate
 from infra.local.environment import ROOT
-from infra.local.postgres import LocalPostgres, embedded_binaries
+from infra.local.postgres import embedded_binaries
 from tests.database import migrated
 from tests.sql.blank import blank_database, create_role
 from tests.sql.catalog import catalog
 from tests.sql.driver import scalar
-from tests.sql_servers import Connection, Database
+from tests.sql_servers import Connection, Database, Server
 
 POLICIES = [policy.arguments() for policy in load_policies(Settings())]
 
 
 @pytest.fixture
-def blank(sql_server: LocalPostgres) -> Iterator[Database]:
+def blank(sql_server: Server) -> Iterator[Database]:
     """A database of a Supabase project without Lull."""
     with blank_database(sql_server) as database:
         yield database
@@ -283,7 +283,7 @@ def test_it_ends_with_the_reload_of_the_schema(blank: Database, db: Connection) 
 
 
 def test_the_printed_file_pasted_twice_gives_the_same_schema(
-    blank: Database, db: Connection, sql_server: LocalPostgres, tmp_path: Path
+    blank: Database, db: Connection, sql_server: Server, tmp_path: Path
 ) -> None:
     apply(blank)
     printed = run("--print")
@@ -312,7 +312,7 @@ def test_a_database_that_was_migrated_by_hand_can_be_migrated(blank: Database, d
     assert catalog(db) == before
 
 
-def test_an_owner_that_is_no_superuser_can_migrate(sql_server: LocalPostgres) -> None:
+def test_an_owner_that_is_no_superuser_can_migrate(sql_server: Server) -> None:
     create_role(sql_server, "lull_owner")
     with blank_database(sql_server, owner="lull_owner") as database:
         owner = make_conninfo(database.url, user="lull_owner", password="secret")
