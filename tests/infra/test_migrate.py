@@ -109,6 +109,20 @@ def test_a_new_migration_is_applied_once_to_a_database_that_has_the_others(
     assert scalar(db, "select count(*) from lull.more") == 1
 
 
+def test_an_earlier_release_says_that_the_database_was_at_a_later_one(
+    blank: Database, db: Connection, files: Path
+) -> None:
+    (files / "migrations" / "9000_more.sql").write_text("create table lull.more as select 1 as id;")
+    apply(blank, files)
+    for _ in range(2):
+        assert apply(blank) == [
+            "This database was at a later release (9000_more.sql). "
+            "Its tables stay as they are, its functions are now those of this one."
+        ]
+    assert scalar(db, "select count(*) from lull.more") == 1
+    assert apply(blank, files) == []
+
+
 def test_an_edited_old_migration_is_refused_and_nothing_is_changed(
     blank: Database, db: Connection, files: Path
 ) -> None:
