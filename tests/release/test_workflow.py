@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from infra.local.environment import ROOT
 
@@ -17,7 +17,7 @@ TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.
 
 
 def read(name: str) -> Any:
-    return YAML(typ="safe").load((ROOT / ".github" / "workflows" / name).read_text())
+    return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
 
 
 @pytest.fixture(scope="module")
