@@ -41,6 +41,20 @@ end
 $lull_migration$;
 """
 
+_LATER = """\
+do $$
+declare
+  v_later text := (
+    select string_agg(name, ', ' order by name) from lull.migrations where name <> all ('{{{names}}}'));
+begin
+  if v_later is not null then
+    raise notice 'This database was at a later release (%). Its tables stay as they are, %', v_later,
+      'its functions are now those of this one.';
+  end if;
+end
+$$;
+"""
+
 
 def checksum(text: str) -> str:
     """Return the SHA-256 of a migration's text, as hexadecimal; line endings do not count."""
@@ -56,9 +70,10 @@ def function_files(sql: Path = SQL) -> list[Path]:
 
 def script(policies: list[dict[str, object]], sql: Path = SQL) -> str:
     """Compose the whole migration as one SQL text that can be run any number of times."""
+    paths = sorted((sql / "migrations").glob("*.sql"))
     migrations = [
         _MIGRATION.format(name=path.name, sql=text, checksum=checksum(text))
-        for path in sorted((sql / "migrations").glob("*.sql"))
+        for path in paths
         for text in [path.read_text(encoding="utf-8")]
     ]
     replayed = [
@@ -75,6 +90,7 @@ def script(policies: list[dict[str, object]], sql: Path = SQL) -> str:
             f"select pg_advisory_xact_lock({LOCK});",
             (sql / "ledger.sql").read_text(encoding="utf-8"),
             *migrations,
+            _LATER.format(names=",".join(path.name for path in paths)),
             *replayed,
             f"select lull.apply_policies($lull_policies${json.dumps(policies)}$lull_policies$);",
             "notify pgrst, 'reload schema';",

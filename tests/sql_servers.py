@@ -1,32 +1,71 @@
-"""Postgres 18 (embedded) and 15 (Debian's), each with a fresh, migrated database for every test."""
+"""The Postgres servers of the SQL suite, each with a fresh, migrated database for every test.
+
+18 (embedded) and 15 (Debian's) are started here. `LULL_TEST_POSTGRES_URLS` names servers to use instead: URLs of
+superusers, separated by blanks, of servers that nobody will miss. Roles that the tests made stay there. One test
+process has such a server to itself (`-n 0`): what is open in one database holds up the ledger's readers in all.
+"""
 
 import itertools
+import os
+import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 
-from infra.local.postgres import UNSAFE, LocalPostgres, embedded_binaries
+from infra.local.postgres import ROLES, UNSAFE, LocalPostgres, embedded_binaries
 from tests.database import migrated
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
-TEMPLATE = "lull_template"
 PASSWORD = "for-one-test-session"
+GIVEN = os.environ.get("LULL_TEST_POSTGRES_URLS", "").split()
+SERVERS = [pytest.param(url, id=f"given{n}") for n, url in enumerate(GIVEN, 1)] or [
+    pytest.param(version, id=f"postgres{version}") for version in (18, 15)
+]
+_mine = secrets.token_hex(4)  # what a killed run left on a given server is in nobody's way
+TEMPLATE = f"lull_template_{_mine}"
 _numbers = itertools.count()
 
 Connection = psycopg.Connection[DictRow]
 
 
+class Server(Protocol):
+    """A Postgres server on which tests make databases."""
+
+    def url(self, database: str = "postgres") -> str: ...
+
+    def create_roles(self, database: str = "postgres") -> None: ...
+
+
+class GivenPostgres:
+    """A running server, by the URL of a superuser."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the connection string of a database."""
+        return make_conninfo(self._url, dbname=database)
+
+    def create_roles(self, database: str = "postgres") -> None:
+        """Create the roles of a Supabase project where they are missing, and grant what they have in one database."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(ROLES.read_bytes())
+
+
 class Database:
     """A fresh migrated database on one of the servers."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, server: Server, name: str) -> None:
+        self.name = name
+        self.url = server.url(name)
         self._opened: list[Connection] = []
 
     def connect(self, *, autocommit: bool = True) -> Connection:
@@ -40,43 +79,68 @@ class Database:
             connection.close()
 
 
+@contextmanager
+def database_on(
+    server: Server, name: str | None = None, *, template: str = "template0", owner: str | None = None
+) -> Iterator[Database]:
+    """Create a database, the superuser's unless told, and drop it in the end."""
+    name = name or f"lull_test_{_mine}_{next(_numbers)}"
+    owned = sql.Identifier(owner) if owner else sql.SQL("default")
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        create = sql.SQL("create database {} template {} owner {} strategy file_copy")
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template), owned))
+        database = Database(server, name)
+        try:
+            yield database
+        finally:
+            database.close()
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def local_postgres(version: int, home: Path) -> LocalPostgres:
+    """A server of this version, to be started; the test is skipped where there are no binaries of it."""
+    binaries = embedded_binaries() if version == 18 else DEBIAN_15
+    if not (binaries / "postgres").exists():
+        pytest.skip(f"no Postgres {version} in {binaries} (Debian: apt-get install postgresql-15)")
+    return LocalPostgres(home, PASSWORD, binaries=binaries, settings=UNSAFE)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to share a given server among test processes."""
+    if GIVEN and config.getoption("numprocesses", None):
+        raise pytest.UsageError("LULL_TEST_POSTGRES_URLS is set: run the tests in one process (-n 0).")
+
+
 @pytest.fixture(scope="session")
-def sql_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], LocalPostgres]]:
-    """A server of each version that is asked for, with a migrated template database, until the session ends."""
+def sql_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int | str], Server]]:
+    """Each server that is asked for by version or URL, with a migrated template database, until the session ends."""
     with ExitStack() as running:
 
         @cache
-        def server_of(version: int) -> LocalPostgres:
-            binaries = embedded_binaries() if version == 18 else DEBIAN_15
-            if not (binaries / "postgres").exists():
-                pytest.skip(f"no Postgres {version} in {binaries} (Debian: apt-get install postgresql-15)")
-            home = tmp_path_factory.mktemp(f"postgres{version}")
-            server = LocalPostgres(home, PASSWORD, binaries=binaries, settings=UNSAFE)
-            running.enter_context(server)
-            with psycopg.connect(server.url(), autocommit=True) as connection:
-                connection.execute(sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
+        def server_of(which: int | str) -> Server:
+            server: Server
+            if isinstance(which, str):
+                server = GivenPostgres(which)
+            else:
+                home = tmp_path_factory.mktemp(f"postgres{which}")
+                server = running.enter_context(local_postgres(which, home))
+            template = running.enter_context(database_on(server, TEMPLATE))
             # Schema public of a new database has no rights for the API's roles yet.
             server.create_roles(TEMPLATE)
-            migrated(server.url(TEMPLATE))
+            migrated(template.url)
             return server
 
         yield server_of
 
 
-@pytest.fixture(scope="session", params=[18, 15], ids=lambda version: f"postgres{version}")
-def sql_server(request: pytest.FixtureRequest, sql_servers: Callable[[int], LocalPostgres]) -> LocalPostgres:
-    """A Postgres server of each version."""
+@pytest.fixture(scope="session", params=SERVERS)
+def sql_server(request: pytest.FixtureRequest, sql_servers: Callable[[int | str], Server]) -> Server:
+    """A Postgres server of each version, or each one given."""
     return sql_servers(request.param)
 
 
 @pytest.fixture
-def sql_database(sql_server: LocalPostgres) -> Iterator[Database]:
+def sql_database(sql_server: Server) -> Iterator[Database]:
     """A database of the test's own, just migrated: once per Postgres version."""
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(sql_server.url(), autocommit=True) as connection:
-        clone = sql.SQL("create database {} template {} strategy file_copy")
-        connection.execute(clone.format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
-        database = Database(sql_server.url(name))
+    with database_on(sql_server, template=TEMPLATE) as database:
         yield database
-        database.close()
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

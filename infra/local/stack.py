@@ -175,11 +175,17 @@ def lock(home: Path) -> IO[str]:
 
 
 def start_api(
-    environment: Mapping[str, str], port: int, *, environ: Mapping[str, str], log: Path | None
+    environment: Mapping[str, str],
+    port: int,
+    *,
+    environ: Mapping[str, str],
+    log: Path | None,
+    tree: Path = ROOT,
 ) -> Child:
     """Start the API under uvicorn and wait until it listens; without a `log` it writes to the terminal.
 
-    `environment` holds the settings of the Supabase to use; what else `environ` has is passed on.
+    It is the API of the checkout at `tree`. `environment` holds the settings of the Supabase; what else
+    `environ` has is passed on.
     """
     settings = for_children(environ) | {
         name: value for name, value in environment.items() if name != "DATABASE_URL"
@@ -187,7 +193,7 @@ def start_api(
     server = [sys.executable, "-m", "uvicorn", "api.index:app", "--host", ports.HOST, "--port", str(port)]
     quiet = ["--log-level", "warning", "--timeout-graceful-shutdown", "5"]
     child = Child(
-        "the API", [*server, *quiet], environ=settings, cwd=ROOT, log=log, stop_signal=signal.SIGTERM
+        "the API", [*server, *quiet], environ=settings, cwd=tree, log=log, stop_signal=signal.SIGTERM
     )
     try:
         child.wait_ready(lambda: ports.answers(port))

@@ -18,18 +18,18 @@ from api.cleanup.policies import load_policies
 from api.settings import Settings
 from infra import migrate
 from infra.local.environment import ROOT
-from infra.local.postgres import LocalPostgres, embedded_binaries
+from infra.local.postgres import embedded_binaries
 from tests.database import migrated
 from tests.sql.blank import blank_database, create_role
 from tests.sql.catalog import catalog
 from tests.sql.driver import scalar
-from tests.sql_servers import Connection, Database
+from tests.sql_servers import Connection, Database, Server
 
 POLICIES = [policy.arguments() for policy in load_policies(Settings())]
 
 
 @pytest.fixture
-def blank(sql_server: LocalPostgres) -> Iterator[Database]:
+def blank(sql_server: Server) -> Iterator[Database]:
     """A database of a Supabase project without Lull."""
     with blank_database(sql_server) as database:
         yield database
@@ -107,6 +107,20 @@ def test_a_new_migration_is_applied_once_to_a_database_that_has_the_others(
     assert apply(blank, files) == ["applied 9000_more.sql"]
     assert apply(blank, files) == []
     assert scalar(db, "select count(*) from lull.more") == 1
+
+
+def test_an_earlier_release_says_that_the_database_was_at_a_later_one(
+    blank: Database, db: Connection, files: Path
+) -> None:
+    (files / "migrations" / "9000_more.sql").write_text("create table lull.more as select 1 as id;")
+    apply(blank, files)
+    for _ in range(2):
+        assert apply(blank) == [
+            "This database was at a later release (9000_more.sql). "
+            "Its tables stay as they are, its functions are now those of this one."
+        ]
+    assert scalar(db, "select count(*) from lull.more") == 1
+    assert apply(blank, files) == []
 
 
 def test_an_edited_old_migration_is_refused_and_nothing_is_changed(
@@ -283,7 +297,7 @@ def test_it_ends_with_the_reload_of_the_schema(blank: Database, db: Connection) 
 
 
 def test_the_printed_file_pasted_twice_gives_the_same_schema(
-    blank: Database, db: Connection, sql_server: LocalPostgres, tmp_path: Path
+    blank: Database, db: Connection, sql_server: Server, tmp_path: Path
 ) -> None:
     apply(blank)
     printed = run("--print")
@@ -312,7 +326,7 @@ def test_a_database_that_was_migrated_by_hand_can_be_migrated(blank: Database, d
     assert catalog(db) == before
 
 
-def test_an_owner_that_is_no_superuser_can_migrate(sql_server: LocalPostgres) -> None:
+def test_an_owner_that_is_no_superuser_can_migrate(sql_server: Server) -> None:
     create_role(sql_server, "lull_owner")
     with blank_database(sql_server, owner="lull_owner") as database:
         owner = make_conninfo(database.url, user="lull_owner", password="secret")

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.local.postgres import LocalPostgres
 from tests.database import migrated
 from tests.sql.blank import blank_database
-from tests.sql_servers import Connection, Database
+from tests.sql_servers import Connection, Database, Server
 
 
 @pytest.fixture(scope="module")
-def shared_database(sql_server: LocalPostgres) -> Iterator[Database]:
+def shared_database(sql_server: Server) -> Iterator[Database]:
     """A migrated database of the module's, once per Postgres version."""
     with blank_database(sql_server) as database:
         migrated(database.url)

@@ -33,7 +33,7 @@ _REALS = ["-0", "NaN", "Infinity", "-Infinity", "1e-37", "0.1", "3.4028235e38"]
 _PECULIAR = "üñí\n\tçødé \\ back 'single' \"double\" {},()[] NULL 🦉 "
 
 SAMPLES: dict[str, list[str]] = {
-    "aclitem": ["postgres=arwd/postgres"],
+    "aclitem": ["pg_monitor=arwd/pg_monitor"],
     "bit": ["0", "1"],
     "bit(9)": ["010101010"],
     "bool": ["true", "false"],

@@ -9,15 +9,14 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from infra.local.postgres import LocalPostgres
 from tests.database import migrated
 from tests.sql.blank import blank_database, create_role
 from tests.sql.team_tables import adopt, clean, create, create_table
-from tests.sql_servers import Connection
+from tests.sql_servers import Connection, Server
 
 
 @pytest.fixture
-def url(sql_server: LocalPostgres) -> Iterator[str]:
+def url(sql_server: Server) -> Iterator[str]:
     """A database that belongs to lull_owner, who migrated it; the tables belong to lull_team."""
     create_role(sql_server, "lull_owner")
     create_role(sql_server, "lull_team")
@@ -102,7 +101,7 @@ def test_row_security_of_its_own_table_is_none_unless_forced(admin: Connection) 
 
 
 def test_row_security_does_not_matter_to_an_owner_that_bypasses_it(
-    admin: Connection, sql_server: LocalPostgres
+    admin: Connection, sql_server: Server
 ) -> None:
     grant(admin)
     create(admin, "alter table things enable row level security", "alter role lull_owner bypassrls")
