@@ -6,6 +6,7 @@ from api.insight.health import CleanupFacts
 from api.insight.inspection import CronJob, Inspection
 from api.insight.verdict import Verdict, fail, ok, shown, some, warn
 
+_A_FEW_LOOKS = 2  # dry runs before the first run that are surely a person's; more may be a scheduler's
 _POST = 'let the scheduler send POST, with "Authorization: Bearer $CRON_SECRET"'
 _LONGEST_PENDING = timedelta(hours=6)
 
@@ -22,7 +23,8 @@ def check_schedule(
         found.append(_late(facts, dry_runs, since))
     elif dry_runs and facts.last_started_at is None:
         message = f"{dry_runs} GETs were answered with a dry run, and no run began yet."
-        found.append(warn("schedule", message, f"if that was the scheduler: {_POST}"))
+        judge = warn if dry_runs <= _A_FEW_LOOKS else fail
+        found.append(judge("schedule", message, f"if that was the scheduler: {_POST}"))
     if found:
         return found
     if facts.last_started_at is None:

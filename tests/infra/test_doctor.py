@@ -215,6 +215,14 @@ def test_dry_runs_before_the_first_run_is_due_are_only_mentioned(sound: dict[str
     )
 
 
+def test_more_dry_runs_than_a_person_looks_at_before_any_run_are_a_scheduler_s(
+    sound: dict[str, str],
+) -> None:
+    report = by_url(settings(sound), dry_runs=3)
+    assert report.failed == {"schedule"}
+    assert report.says("schedule").startswith("fail: 3 GETs were answered with a dry run")
+
+
 @pytest.fixture
 def cron(sql: Sql) -> Iterator[Sql]:
     """The tables of pg_cron, as far as they are read."""
