@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 RUN := requirements.txt infra/requirements.txt
 SETUP := @sh infra/bootstrap.sh
 
-.PHONY: help demo dev serve test release-check lint migrate doctor postgres15 clean release-packages
+.PHONY: help demo dev serve test release-check lint migrate doctor package-aws postgres15 clean release-packages
 .NOTPARALLEL:
 
 help: ## show this
@@ -43,6 +43,10 @@ migrate: ## bring the database at DATABASE_URL up to date (ARGS=--print writes S
 doctor: ## check a deployment and say how to mend it (ARGS='--url https://…' checks one by its address)
 	$(SETUP) $(RUN)
 	@$(PYTHON) -m infra doctor $(ARGS)
+
+package-aws: ## build the bundle for AWS Lambda into .local/aws (ARGS=--architecture=x86_64)
+	$(SETUP) $(RUN)
+	@$(PYTHON) -m infra package-aws $(ARGS)
 
 postgres15:
 	@sh tests/postgres15.sh

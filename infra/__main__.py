@@ -45,6 +45,12 @@ def doctor(argv: list[str]) -> int:
     return module.main(argv)
 
 
+def package_aws(argv: list[str]) -> int:
+    from infra.aws import package as module
+
+    return module.main(argv)
+
+
 VERBS: dict[str, tuple[str, Verb]] = {
     "dev": (
         "run a local Supabase and the API until Ctrl-C (PORT, LULL_HOME, or SUPABASE_URL for a real project)",
@@ -60,6 +66,7 @@ VERBS: dict[str, tuple[str, Verb]] = {
         "check a deployment and say how to mend it: here, or by --url https://… with CRON_SECRET set",
         doctor,
     ),
+    "package-aws": ("build the zip that AWS Lambda runs, and print its size", package_aws),
 }
 
 
