@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,10 +36,12 @@ class RuntimeApi(ThreadingHTTPServer):
         self.answers: dict[str, Queue[tuple[bool, Any]]] = {}
 
     def invoke(self, event: object, seconds: float = 60) -> Any:
-        """Send an event; return what the function returned, raise RuntimeError with what it raised."""
+        """Send an event, or bytes as they are; return what the function returned, raise RuntimeError with
+        what it raised.
+        """
         request = str(uuid.uuid4())
         self.answers[request] = Queue()
-        self.events.put((request, json.dumps(event).encode()))
+        self.events.put((request, event if isinstance(event, bytes) else json.dumps(event).encode()))
         is_good, answer = self.answers[request].get(timeout=seconds)
         if not is_good:
             raise RuntimeError(answer)
@@ -78,18 +80,25 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def lambda_function(environment: Mapping[str, str], log: Path) -> Iterator[RuntimeApi]:
-    """The checkout's handler in a process of its own, with these settings."""
+def lambda_function(
+    environment: Mapping[str, str],
+    log: Path,
+    *,
+    task: Path = ROOT,
+    python: Sequence[str] = (sys.executable,),
+    environ: Mapping[str, str] = os.environ,
+) -> Iterator[RuntimeApi]:
+    """The handler of the checkout, or of another `task` folder, in a process of its own, with these settings."""
     with RuntimeApi() as runtime:
         threading.Thread(target=runtime.serve_forever, daemon=True).start()
         settings = {name: value for name, value in environment.items() if name != "DATABASE_URL"}
         function = Child(
             "the Lambda function",
-            [sys.executable, "-m", "awslambdaric", HANDLER],
-            environ=for_children(os.environ)
+            [*python, "-m", "awslambdaric", HANDLER],
+            environ=for_children(environ)
             | settings
-            | {"AWS_LAMBDA_RUNTIME_API": f"{HOST}:{runtime.server_port}", "LAMBDA_TASK_ROOT": str(ROOT)},
-            cwd=ROOT,
+            | {"AWS_LAMBDA_RUNTIME_API": f"{HOST}:{runtime.server_port}", "LAMBDA_TASK_ROOT": str(task)},
+            cwd=task,
             log=log,
             stop_signal=signal.SIGKILL,  # it waits for its next event inside C, and AWS freezes it there
         )
