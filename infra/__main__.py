@@ -22,6 +22,12 @@ def demo(argv: list[str]) -> int:
     return module.main(argv)
 
 
+def api_docs(argv: list[str]) -> int:
+    from infra.api_document import page as module
+
+    return module.main(argv)
+
+
 def migrate(argv: list[str]) -> int:
     from infra import migrate as module
 
@@ -50,6 +56,7 @@ VERBS: dict[str, tuple[str, Verb]] = {
         "bring the database at DATABASE_URL up to date; --print writes one file for the SQL editor",
         migrate,
     ),
+    "api-docs": ("write docs/api.md from the routes", api_docs),
 }
 
 
