@@ -13,39 +13,50 @@ from postgrest.exceptions import APIError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-# Every type there is, as callers may rely on it, and what it means.
-TYPES = {
-    "undecodable-body": "The body is not JSON.",
-    "unauthorized": "The credentials are missing or prove nothing.",
-    "early-sessions-off": "Chats begin with their first message here: create it as `active` then.",
-    "not-found": "There is no such thing, or not for this caller.",
-    "method-not-allowed": "The address knows other methods only.",
-    "wrong-status": "The session's status has no such transition; `currentStatus` says which it has.",
-    "session-archived": "The session was cleaned up; activating it brings it back.",
-    "session-gone": "The session was cleaned up for good.",
-    "file-not-uploaded": "Storage does not have the file's bytes yet.",
-    "file-mismatch": "The bytes are not those that were registered; the members say what they are.",
-    "too-many-files": "The session has as many files as it may; `limit` says how many.",
-    "version-mismatch": "The session has another version than the caller expected.",
-    "invalid-request": "Something in the request cannot be meant; `errors` names it.",
-    "idempotency-key-reused": "The key was used for another request.",
-    "rate-limited": "A limit is reached: `limit` names it, `retryAfter` is in seconds.",
-    "cleanup-stopped": "The breaker stopped a policy; the members are the report.",
-    "cleanup-failed": "A policy failed; the members are the report.",
-    "dry-run-failed": "A policy does not fit, or took too long to count; the members are the report.",
-    "lease-lost": "The run was taken over, or took too long to be trusted.",
-    "cleanup-late": "No cleanup ran for two intervals.",
-    "cleanup-failing": "The last cleanup failed, was stopped by the breaker, or was killed.",
-    "cleanup-stuck": "A cleanup went silent, or files were given up: it will not go on by itself.",
-    "internal-error": "A fault that nobody foresaw.",
-    "not-configured": "The operator has not set a variable; `detail` names it.",
-    "not-migrated": "The database is older than this release.",
-    "database-unavailable": "The database did not answer: whether the call took effect is unknown.",
-    "database-timeout": "The database took too long: nothing took effect.",
-    "database-refused": "The database refused Lull's key.",
-    "storage-unavailable": "Supabase Storage did not answer.",
-    "keys-unavailable": "The keys that users' tokens are signed with cannot be fetched.",
+# Every type there is by its status, as callers may rely on it, and what it means.
+PROBLEMS = {
+    400: {"undecodable-body": "The body is not JSON."},
+    401: {"unauthorized": "The credentials are missing or prove nothing."},
+    403: {"early-sessions-off": "Chats begin with their first message here: create it as `active` then."},
+    404: {"not-found": "There is no such thing, or not for this caller."},
+    405: {"method-not-allowed": "The address knows other methods only."},
+    409: {
+        "wrong-status": "The session's status has no such transition; `currentStatus` says which it has.",
+        "file-not-uploaded": "Storage does not have the file's bytes yet.",
+        "file-mismatch": "The bytes are not those that were registered; the members say what they are.",
+        "too-many-files": "The session has as many files as it may; `limit` says how many.",
+        "cleanup-stopped": "The breaker stopped a policy; the members are the report.",
+        "lease-lost": "The run was taken over, or took too long to be trusted.",
+    },
+    410: {
+        "session-archived": "The session was cleaned up; activating it brings it back.",
+        "session-gone": "The session was cleaned up for good.",
+    },
+    412: {"version-mismatch": "The session has another version than the caller expected."},
+    422: {
+        "invalid-request": "Something in the request cannot be meant; `errors` names it.",
+        "idempotency-key-reused": "The key was used for another request.",
+    },
+    429: {"rate-limited": "A limit is reached: `limit` names it, `retryAfter` is in seconds."},
+    500: {
+        "cleanup-failed": "A policy failed; the members are the report.",
+        "dry-run-failed": "A policy does not fit, or took too long to count; the members are the report.",
+        "internal-error": "A fault that nobody foresaw.",
+    },
+    503: {
+        "cleanup-late": "No cleanup ran for two intervals.",
+        "cleanup-failing": "The last cleanup failed, was stopped by the breaker, or was killed.",
+        "cleanup-stuck": "A cleanup went silent, or files were given up: it will not go on by itself.",
+        "not-configured": "The operator has not set a variable; `detail` names it.",
+        "not-migrated": "The database is older than this release.",
+        "database-unavailable": "The database did not answer: whether the call took effect is unknown.",
+        "database-timeout": "The database took too long: nothing took effect.",
+        "database-refused": "The database refused Lull's key.",
+        "storage-unavailable": "Supabase Storage did not answer.",
+        "keys-unavailable": "The keys that users' tokens are signed with cannot be fetched.",
+    },
 }
+TYPES = {slug: meaning for types in PROBLEMS.values() for slug, meaning in types.items()}
 
 
 class Problem(Exception):

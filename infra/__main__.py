@@ -22,6 +22,12 @@ def demo(argv: list[str]) -> int:
     return module.main(argv)
 
 
+def api_docs(argv: list[str]) -> int:
+    from infra.api_document import page as module
+
+    return module.main(argv)
+
+
 def migrate(argv: list[str]) -> int:
     from infra import migrate as module
 
@@ -67,6 +73,7 @@ VERBS: dict[str, tuple[str, Verb]] = {
         doctor,
     ),
     "package-aws": ("build the zip that AWS Lambda runs, and print its size", package_aws),
+    "api-docs": ("write docs/api.md from the routes", api_docs),
 }
 
 

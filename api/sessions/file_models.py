@@ -72,7 +72,7 @@ class Download(Answer):
 class FileWithDownload(OneFile):
     """A file, and where its bytes are."""
 
-    download: Download | None = Field(description="None while there are no bytes.")
+    download: Download | None = Field(description="Null while there are no bytes.")
 
 
 class FileList(Answer):

@@ -22,6 +22,7 @@ from api.sessions.models import (
 )
 from api.sessions.pages import cursor_after, position_of
 from api.sessions.requests import (
+    ACTIVATES,
     CREATES,
     ENDS,
     READS,
@@ -106,7 +107,7 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
         )
         return EventPage.model_validate(answer)
 
-    @router.post("/{id}/activate", dependencies=empty, **TRANSITION)
+    @router.post("/{id}/activate", dependencies=empty, **ACTIVATES)
     def activate_session(
         response: Response, session: SessionId, version: Version = None, caller: Caller = who
     ) -> OneSession:

@@ -41,6 +41,13 @@ _LIMITS = {
     }.items()
 }
 _WAIT = {"Retry-After": {"description": "In how many seconds.", "schema": {"type": "integer"}}}
+_DONE = {
+    "Session-Activated": {"description": "`true` when this call did it.", "schema": {"type": "string"}},
+    "Session-Restored": {
+        "description": "`true` when the cleanup had taken the session, and this call brought it back.",
+        "schema": {"type": "string"},
+    },
+}
 _CREATED = {
     "Location": {"description": "The session's address.", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
@@ -65,6 +72,9 @@ def body_of(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
 READS: dict[str, Any] = {"responses": documented(401, 404, 410, 422, 500, 503)}
 TRANSITION: dict[str, Any] = {
     "responses": {200: {"headers": _TAG}, **documented(400, 401, 404, 409, 410, 412, 422, 500, 503)}
+}
+ACTIVATES: dict[str, Any] = {
+    "responses": {**TRANSITION["responses"], 200: {"headers": {**_TAG, **_DONE}}},
 }
 ENDS: dict[str, Any] = {**TRANSITION, "openapi_extra": body_of(End, required=False)}
 CREATES: dict[str, Any] = {
