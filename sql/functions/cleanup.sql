@@ -3,8 +3,8 @@
 --   lull_preview_cleanup   the dry run: what each policy would take, and whether the breaker would stop it   (_preview)
 --   lull_begin_cleanup     take the lease, freeze `at`, store the effective policies, open a line for each
 --   lull_open_policy       freeze a policy's cutoff, preview it, let the breaker decide
---   lull_cleanup_batch     one transaction: select, lock, archive, delete, count                             (_batches)
---   lull_skip_row          step over one row that a batch of one could not finish in time                    (_batches)
+--   lull_cleanup_lane      one transaction: select, lock, archive, delete, count                             (_batches)
+--   lull_skip_lane_row     step over one row that a batch of one could not finish in time                    (_skips)
 --   lull_claim_file_removals, lull_settle_file_removals   the outbox of bytes                                (_files)
 --   lull_finish_cleanup    close the run and return its report
 --   lull_restore_run       bring back what a run archived
@@ -270,7 +270,7 @@ as $$
         'policy', p.policy, 'target', p.definition -> 'target', 'cutoff', p.cutoff, 'would', p.would,
         'capped', p.capped, 'did', p.did, 'cascaded', p.cascaded, 'files', p.files, 'batches', p.batches,
         'ms', round(p.ms::numeric, 1), 'outcome', p.outcome, 'stop_reason', p.stop_reason, 'error', p.error,
-        'skipped_rows', p.skipped, 'busy', p.busy_count,
+        'skipped_rows', p.skipped, 'busy', p.busy_count, 'pacing', p.pacing,
         'has_more', p.outcome in ('partial', 'stopped')) order by p.position), '[]')
       from lull.cleanup_run_policies p where p.run_id = r.id))
   from lull.cleanup_runs r

@@ -2,7 +2,7 @@
 -- preview_policy() and breaker() with the selection in cleanup_policies.sql: a run takes what its dry run shows.
 
 -- Count what a policy would take at p_at, without changing anything: rows (exact up to 1,000,000), the rows and files
--- below them, the oldest clock. Children are counted for chunks of rows, so that memory stays bounded.
+-- below them, the oldest clock.
 create or replace function lull.preview_policy(p_policy lull.policies, p_at timestamptz)
 returns jsonb
 language plpgsql
@@ -13,52 +13,19 @@ set jit = off
 as $$
 declare
   c_most constant bigint := 1000000;
-  c_chunk constant integer := 20000;
   v_cutoff timestamptz := p_at - p_policy.age;
-  v_table regclass := p_policy.target::regclass;
-  v_key text[];
-  v_columns text[];
-  v_has_children boolean;
-  v_would bigint := 0;
-  v_rows jsonb[];
-  v_counts jsonb;
-  v_cascaded jsonb := '{}';
+  v_stale text := lull.stale_rows(p_policy, v_cutoff);
+  v_would bigint;
   v_oldest timestamptz;
-  v_clock timestamptz;
-  v_cursor text[];
+  v_cascaded jsonb;
 begin
-  select key_columns into v_key from lull.targets where name = p_policy.target;
-  select v_key || p_policy.clock || lull.needed_columns(v_table, coalesce(jsonb_agg(to_jsonb(e)), '[]')), count(*) > 0
-  into v_columns, v_has_children
-  from lull.cascade_edges(v_table) e;
-
-  if not v_has_children then
-    execute format('select count(*), min(x.clock) from (select t.%I as clock from %s limit %s) x',
-      p_policy.clock, lull.stale_rows(p_policy, v_cutoff), c_most + 1)
-    into v_would, v_oldest;
-  else
-    loop
-      execute format('select array_agg(x.doc) from (select %s as doc from %s limit %s) x',
-        lull.document_expression(v_table, 't', v_columns),
-        lull.stale_rows(p_policy, v_cutoff, v_clock, v_cursor), least(c_chunk, c_most + 1 - v_would))
-      into v_rows;
-      exit when v_rows is null;
-      v_would := v_would + cardinality(v_rows);
-      v_oldest := coalesce(v_oldest, (v_rows[1] ->> p_policy.clock)::timestamptz);
-      v_clock := (v_rows[cardinality(v_rows)] ->> p_policy.clock)::timestamptz;
-      v_cursor := array(select v_rows[cardinality(v_rows)] ->> k.name from unnest(v_key) with ordinality k (name, n)
-        order by k.n);
-      select w.o_counts into v_counts from lull.walk_cascade(v_table, v_rows, false, 'needed') w;
-      select coalesce(jsonb_object_agg(c.tab, c.n), '{}') into v_cascaded
-      from (
-        select tab, sum(n::bigint) as n
-        from (select * from jsonb_each_text(v_cascaded) union all select * from jsonb_each_text(v_counts)) u (tab, n)
-        group by tab
-      ) c;
-      exit when cardinality(v_rows) < c_chunk or v_would > c_most;
-    end loop;
-  end if;
-
+  execute format('select count(*), min(x.clock) from (select t.%I as clock from %s limit %s) x',
+    p_policy.clock, v_stale, c_most + 1)
+  into v_would, v_oldest;
+  v_cascaded := case
+    when v_would = 0 then '{}'
+    when lull.is_one_level(p_policy.target::regclass) then lull.count_children(p_policy, v_stale, c_most)
+    else lull.count_cascade(p_policy, v_cutoff, c_most) end;
   return jsonb_build_object(
     'policy', p_policy.name, 'target', p_policy.target, 'cutoff', v_cutoff,
     'would', least(v_would, c_most), 'capped', v_would > c_most,
@@ -66,6 +33,85 @@ begin
     'cascaded_total', (select coalesce(sum(value::bigint), 0) from jsonb_each_text(v_cascaded)),
     'files', coalesce((v_cascaded ->> 'lull.session_files')::bigint, 0),
     'oldest', v_oldest, 'error', null, 'sample', '[]'::jsonb);
+end
+$$;
+
+-- Whether everything below a table is directly below it, by one way only, and by a key of one column.
+create or replace function lull.is_one_level(p_table regclass)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(bool_and(e.parent = p_table and not e.shared and cardinality(e.key_types) = 1), true)
+  from lull.cascade_edges(p_table) e;
+$$;
+
+-- Count the rows directly below the first p_most stale rows, a statement for each foreign key. The keys go as one array,
+-- which the child's index serves without a look at the table.
+create or replace function lull.count_children(p_policy lull.policies, p_stale text, p_most bigint)
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_edge record;
+  v_count bigint;
+  v_counts jsonb := '{}';
+begin
+  for v_edge in select * from lull.cascade_edges(p_policy.target::regclass) loop
+    execute format('select count(*) from %s c where c.%I = any (array(select t.%I from %s limit %s))',
+      v_edge.child, v_edge.child_columns[1], v_edge.parent_columns[1], p_stale, p_most)
+    into v_count;
+    if v_count > 0 then
+      v_counts := v_counts || jsonb_build_object(v_edge.child::text, v_count);
+    end if;
+  end loop;
+  return v_counts;
+end
+$$;
+
+-- Count the rows at any depth below the first p_most stale rows. They are walked in chunks, so that memory stays bounded.
+create or replace function lull.count_cascade(p_policy lull.policies, p_cutoff timestamptz, p_most bigint)
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  c_chunk constant integer := 20000;
+  v_table regclass := p_policy.target::regclass;
+  v_key text[];
+  v_columns text[];
+  v_done bigint := 0;
+  v_rows jsonb[];
+  v_counts jsonb;
+  v_cascaded jsonb := '{}';
+  v_clock timestamptz;
+  v_cursor text[];
+begin
+  select key_columns into v_key from lull.targets where name = p_policy.target;
+  select v_key || p_policy.clock || lull.needed_columns(v_table, jsonb_agg(to_jsonb(e)), 'keys') into v_columns
+  from lull.cascade_edges(v_table) e;
+  loop
+    execute format('select array_agg(x.doc) from (select %s as doc from %s limit %s) x',
+      lull.document_expression(v_table, 't', v_columns),
+      lull.stale_rows(p_policy, p_cutoff, v_clock, v_cursor), least(c_chunk, p_most - v_done))
+    into v_rows;
+    exit when v_rows is null;
+    v_done := v_done + cardinality(v_rows);
+    v_clock := (v_rows[cardinality(v_rows)] ->> p_policy.clock)::timestamptz;
+    v_cursor := array(select v_rows[cardinality(v_rows)] ->> k.name from unnest(v_key) with ordinality k (name, n)
+      order by k.n);
+    select w.o_counts into v_counts from lull.walk_cascade(v_table, v_rows, false, 'keys') w;
+    select coalesce(jsonb_object_agg(c.tab, c.n), '{}') into v_cascaded
+    from (
+      select tab, sum(n::bigint) as n
+      from (select * from jsonb_each_text(v_cascaded) union all select * from jsonb_each_text(v_counts)) u (tab, n)
+      group by tab
+    ) c;
+    exit when cardinality(v_rows) < c_chunk;
+  end loop;
+  return v_cascaded;
 end
 $$;
 

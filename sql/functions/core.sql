@@ -60,18 +60,23 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_events lull.session_events[];
+  v_event lull.session_events;
+  v_broadcasts boolean := to_regprocedure('realtime.send(jsonb, text, text, boolean)') is not null;
 begin
-  with appended as (
+  if not v_broadcasts then
+    insert into lull.session_events (session_id, kind, event, data)
+    select (s ->> 'id')::uuid, s ->> 'kind', p_event, p_data || jsonb_build_object('status', s ->> 'status')
+    from unnest(p_sessions) s;
+    return;
+  end if;
+  for v_event in
     insert into lull.session_events (session_id, kind, event, data)
     select (s ->> 'id')::uuid, s ->> 'kind', p_event, p_data || jsonb_build_object('status', s ->> 'status')
     from unnest(p_sessions) s
-    returning session_events
-  )
-  select array_agg(a.session_events) into v_events from appended a;
-  if to_regprocedure('realtime.send(jsonb, text, text, boolean)') is not null then
-    perform lull.broadcast(e) from unnest(v_events) e;
-  end if;
+    returning *
+  loop
+    perform lull.broadcast(v_event);
+  end loop;
 end
 $$;
 

@@ -3,7 +3,23 @@
 --   archive_rows → restore_archived   back, exactly as it was
 --                → purge_archived     gone for good: bytes queued, tombstone left, event appended
 
--- Put rows and everything below them into the archive. An older archived row with the same key is purged first: its
+-- The documents of one table among the rows of p_target and the groups below them (as walk_cascade returns them).
+create or replace function lull.documents_of(
+  p_table text, p_target text, p_rows jsonb[], p_tables text[], p_children jsonb[])
+returns jsonb[]
+language sql
+immutable
+set search_path = ''
+as $$
+  select case when p_table = p_target then p_rows else '{}' end || array(
+    select d.doc
+    from unnest(p_tables, p_children) with ordinality g (tab, docs, n),
+      jsonb_array_elements(g.docs) with ordinality d (doc, n)
+    where g.tab = p_table
+    order by g.n, d.n);
+$$;
+
+-- Put rows and the groups below them (see walk_cascade) into the archive. An older archived row with the same key is purged first: its
 -- successor is the one that somebody may want back. Returns how many rows were archived.
 create or replace function lull.archive_rows(
   p_run uuid, p_policy text, p_target text, p_keys text[], p_rows jsonb[],
@@ -24,25 +40,16 @@ begin
   select p_run, p_policy, p_target, r.key, r.doc, coalesce(c.children, '[]'), now() + p_restore_window
   from unnest(p_keys, p_rows) with ordinality r (key, doc, root)
   left join (
-    -- Consecutive rows of one table make one entry, so that entries stay in the order of a restore.
-    select g.root, jsonb_agg(jsonb_build_object('table', g.tab, 'rows', g.rows) order by g.first) as children
-    from (
-      select i.root, i.tab, min(i.n) as first, jsonb_agg(i.doc order by i.n) as rows
-      from (
-        select u.*, row_number() over (partition by u.root order by u.n)
-          - row_number() over (partition by u.root, u.tab order by u.n) as island
-        from unnest(p_roots, p_tables, p_children) with ordinality u (root, tab, doc, n)
-      ) i
-      group by i.root, i.tab, i.island
-    ) g
+    select g.root, jsonb_agg(jsonb_build_object('table', g.tab, 'rows', g.docs) order by g.n) as children
+    from unnest(p_roots, p_tables, p_children) with ordinality g (root, tab, docs, n)
     group by g.root
   ) c on c.root = r.root;
   get diagnostics v_archived = row_count;
   if v_older is not null then
     -- A file of the older row that the newer one has too must be there when that is restored.
     delete from lull.file_removals r
-    using unnest(p_rows || p_children, array_fill(p_target, array[cardinality(p_rows)]) || p_tables) d (doc, tab)
-    where d.tab = 'lull.session_files' and r.bucket = d.doc ->> 'bucket' and r.path = d.doc ->> 'path';
+    using unnest(lull.documents_of('lull.session_files', p_target, p_rows, p_tables, p_children)) d (doc)
+    where r.bucket = d.doc ->> 'bucket' and r.path = d.doc ->> 'path';
   end if;
   return v_archived;
 end

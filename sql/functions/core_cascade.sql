@@ -24,7 +24,8 @@ as $$
   order by a.attnum;
 $$;
 
--- The SQL expression that makes a document of the row aliased p_alias; of p_columns only, when given.
+-- The SQL expression that makes a document of the row aliased p_alias; of p_columns only, when given. The names are in
+-- the order that jsonb keeps, so that it need not sort them for each row.
 create or replace function lull.document_expression(p_table regclass, p_alias text, p_columns text[] default null)
 returns text
 language sql
@@ -33,11 +34,11 @@ set search_path = ''
 as $$
   select format(
     'jsonb_object(array[%s]::text[], array[%s]::text[])',
-    string_agg(format('%L', c.name), ', '),
+    string_agg(format('%L', c.name), ', ' order by length(c.name), c.name collate "C"),
     string_agg(format(
       -- A cast to text takes away the blanks at the end of a bpchar without a length.
       case when c.keeps_blanks then 'pg_catalog.textin(pg_catalog.bpcharout(%I.%I))' else '%I.%I::text' end,
-      p_alias, c.name), ', '))
+      p_alias, c.name), ', ' order by length(c.name), c.name collate "C"))
   from lull.table_columns(p_table) c
   where p_columns is null or c.name = any (p_columns);
 $$;
@@ -77,34 +78,38 @@ as $$
   order by r.conrelid::regclass::text, r.conname;
 $$;
 
--- The columns that a document needs when the row is not archived: those that its children refer to, and those from
--- which bytes, tombstones and events are told.
-create or replace function lull.needed_columns(p_table regclass, p_edges jsonb)
+-- The columns that a document of a row needs (null: all of them), by what it is for:
+--   full     to be archived
+--   needed   to be deleted: what its children refer to, and from what bytes, tombstones and events are told
+--   keys     to be counted: what its children refer to
+create or replace function lull.needed_columns(p_table regclass, p_edges jsonb, p_documents text default 'needed')
 returns text[]
 language sql
 stable
 set search_path = ''
 as $$
-  select array(
+  select case when p_documents <> 'full' then array(
     select distinct x
     from jsonb_array_elements(p_edges) e, jsonb_array_elements_text(e -> 'parent_columns') x
     where e ->> 'parent' = p_table::text
-  ) || case p_table::text
-    when 'lull.session_files' then '{bucket,path,upload_expires_at}'::text[]
-    when 'lull.sessions' then '{id,kind,status,owner_id,owner_token_hash}'::text[]
-    else '{}'
-  end;
+  ) || case when p_documents = 'keys' then '{}'::text[] else
+    case p_table::text
+      when 'lull.session_files' then '{bucket,path,upload_expires_at}'::text[]
+      when 'lull.sessions' then '{id,kind,status,owner_id,owner_token_hash}'::text[]
+      else '{}'
+    end
+  end end;
 $$;
 
--- Walk the cascade below the given rows, one statement a level, parents first.
+-- Walk the cascade below the given rows, one statement a level and foreign key, parents first.
 --   p_rows           documents of the rows of p_target, which the caller has locked (or only counts)
 --   p_lock           lock each level `for update` (a level is complete, because its parents are locked already)
---   p_documents      'full' to archive, 'needed' when the row is not kept
--- Returns for each cascaded row the ordinal of its root, its table and document, in the order of a restore, and the
--- counts per table.
+--   p_documents      'full' to archive, 'needed' when the row is not kept, 'keys' only to count
+-- Returns groups of cascaded rows in the order of a restore: the ordinal of their root, their table, and a JSON array of
+-- their documents. Rows of which nothing is needed are in no group; o_counts has how many there are per table.
 create or replace function lull.walk_cascade(
   p_target regclass, p_rows jsonb[], p_lock boolean, p_documents text,
-  out o_root integer[], out o_table text[], out o_row jsonb[], out o_counts jsonb)
+  out o_root integer[], out o_table text[], out o_rows jsonb[], out o_counts jsonb)
 language plpgsql
 set search_path = ''
 as $$
@@ -121,10 +126,11 @@ declare
   v_parent_root integer[];
   v_parent_row jsonb[];
   v_root integer[];
-  v_row jsonb[];
+  v_rows jsonb[];
+  v_count bigint;
   v_place text[];
 begin
-  o_root := '{}'; o_table := '{}'; o_row := '{}'; o_counts := '{}';
+  o_root := '{}'; o_table := '{}'; o_rows := '{}'; o_counts := '{}';
   select coalesce(jsonb_agg(to_jsonb(e)), '[]') into v_edges from lull.cascade_edges(p_target) e;
   if v_edges = '[]' or cardinality(p_rows) = 0 then
     return;
@@ -136,7 +142,8 @@ begin
   while cardinality(f_row) > 0 loop
     n_table := '{}'; n_root := '{}'; n_row := '{}';
     for v_edge in
-      select * from jsonb_to_recordset(v_edges) as e (
+      select *, jsonb_path_exists(v_edges, '$[*] ? (@.parent == $child)', jsonb_build_object('child', child)) as is_parent
+      from jsonb_to_recordset(v_edges) as e (
         parent regclass, child regclass, parent_columns text[], child_columns text[], key_types text[], shared boolean)
     loop
       select array_agg(u.root order by u.n), array_agg(u.doc order by u.n)
@@ -146,23 +153,27 @@ begin
       continue when v_parent_row is null;
 
       execute lull.cascade_query(v_edge.child, v_edge.parent_columns, v_edge.child_columns, v_edge.key_types,
-        case when p_documents = 'needed' then lull.needed_columns(v_edge.child, v_edges) end, p_lock)
-      into v_root, v_row, v_place
+        lull.needed_columns(v_edge.child, v_edges, p_documents), p_lock, v_edge.shared)
+      into v_root, v_rows, v_count, v_place
       using v_parent_root, v_parent_row, case when v_edge.shared then v_seen else '{}' end;
-      continue when v_row is null;
+      continue when v_count = 0;
 
       if v_edge.shared then
         v_seen := v_seen || v_place;
       end if;
-      n_root := n_root || v_root;
-      n_row := n_row || v_row;
-      n_table := n_table || array_fill(v_edge.child::text, array[cardinality(v_row)]);
+      if v_edge.is_parent then
+        select n_root || array_agg(u.root order by u.n, d.n), n_row || array_agg(d.doc order by u.n, d.n)
+        into n_root, n_row
+        from unnest(v_root, v_rows) with ordinality u (root, docs, n),
+          jsonb_array_elements(u.docs) with ordinality d (doc, n);
+        n_table := n_table || array_fill(v_edge.child::text, array[v_count::integer]);
+      end if;
+      o_root := o_root || v_root;
+      o_rows := o_rows || v_rows;
+      o_table := o_table || array_fill(v_edge.child::text, array[coalesce(cardinality(v_root), 0)]);
       o_counts := o_counts || jsonb_build_object(v_edge.child::text,
-        coalesce((o_counts ->> v_edge.child::text)::bigint, 0) + cardinality(v_row));
+        coalesce((o_counts ->> v_edge.child::text)::bigint, 0) + v_count);
     end loop;
-    o_root := o_root || n_root;
-    o_table := o_table || n_table;
-    o_row := o_row || n_row;
     f_table := n_table; f_root := n_root; f_row := n_row;
   end loop;
 end
@@ -170,8 +181,10 @@ $$;
 
 -- The statement that reads (and locks) the children of one foreign key: $1 root ordinals and $2 documents of the
 -- parents, $3 places that were reached before. A single column is looked up as an array, which an index serves.
+-- It returns the roots, an array of documents for each, how many rows there are, and the places of shared ones.
 create or replace function lull.cascade_query(
-  p_child regclass, p_parent_columns text[], p_child_columns text[], p_types text[], p_columns text[], p_lock boolean)
+  p_child regclass, p_parent_columns text[], p_child_columns text[], p_types text[], p_columns text[], p_lock boolean,
+  p_shared boolean)
 returns text
 language sql
 stable
@@ -184,33 +197,41 @@ as $$
       string_agg(format('c.%I as k%s', u.child_column, u.n), ', ' order by u.n) as keys,
       string_agg(format('l.k%s', u.n), ', ' order by u.n) as locked_keys
     from unnest(p_parent_columns, p_child_columns, p_types) with ordinality u (parent_column, child_column, type, n)
+  ), parts as (
+    select n.*,
+      case when cardinality(p_types) = 1
+        then format('%s = any (array(select %s from unnest($2::jsonb[]) p (doc)))', child_columns, parent_values)
+        else format('(%s) in (select %s from unnest($2::jsonb[]) p (doc))', child_columns, parent_values) end as condition,
+      case when p_lock then 'for update of c' else '' end as lock,
+      case when cardinality(p_columns) = 0 then 'null::jsonb'
+        else lull.document_expression(p_child, 'c', p_columns) end as document,
+      format('unnest($1::integer[], $2::jsonb[]) p (root, doc) on (%s) = (%s)', locked_keys, parent_values) as parents
+    from names n
   )
-  select format(
-    'with parent as materialized (
-       select u.root, u.doc from unnest($1::integer[], $2::jsonb[]) u (root, doc)
-     ), child as materialized (
-       select c.tableoid || '':'' || c.ctid as place, %s as doc, %s
-       from %s c
-       where %s
-       %s
-     )
-     select array_agg(x.root), array_agg(x.doc), array_agg(x.place)
-     from (
-       select distinct on (l.place) p.root, l.doc, l.place
-       from child l
-       join parent p on (%s) = (%s)
-       where not exists (select 1 from unnest($3::text[]) s (place) where s.place = l.place)
-       order by l.place, p.root
-     ) x',
-    case when cardinality(p_columns) = 0 then 'null::jsonb'
-      else lull.document_expression(p_child, 'c', p_columns) end,
-    keys,
-    p_child,
-    case when cardinality(p_types) = 1
-      then format('%s = any (array(select %s from parent p))', child_columns, parent_values)
-      else format('(%s) in (select %s from parent p)', child_columns, parent_values) end,
-    case when p_lock then 'for update of c' else '' end,
-    locked_keys,
-    parent_values)
-  from names;
+  select case
+    when p_shared then format(
+      'with child as materialized (
+         select c.tableoid || '':'' || c.ctid as place, %s as doc, %s from %s c where %s %s
+       ), reached as (
+         select distinct on (l.place) p.root, l.doc, l.place from child l join %s
+         where not exists (select 1 from unnest($3::text[]) s (place) where s.place = l.place)
+         order by l.place, p.root
+       )
+       select array_agg(g.root), array_agg(g.docs), coalesce(sum(g.n), 0), (select array_agg(place) from reached)
+       from (
+         select root, jsonb_agg(doc order by place) as docs, count(*) as n from reached group by root
+       ) g',
+      document, keys, p_child, condition, lock, parents)
+    when cardinality(p_columns) = 0 then format(
+      'select null::integer[], null::jsonb[], count(*), null::text[] from (select 1 from %s c where %s %s) x',
+      p_child, condition, lock)
+    else format(
+      'with child as materialized (
+         select %s as doc, %s from %s c where %s %s
+       )
+       select array_agg(g.root), array_agg(g.docs), coalesce(sum(g.n), 0), null::text[]
+       from (select p.root, jsonb_agg(l.doc) as docs, count(*) as n from child l join %s group by p.root) g',
+      document, keys, p_child, condition, lock, parents)
+  end
+  from parts;
 $$;

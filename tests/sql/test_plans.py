@@ -44,7 +44,7 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 def batch_settings(db: Connection) -> None:
     """Give this connection the settings that the batch function runs with."""
-    settings = scalar(db, "select proconfig from pg_proc where proname = 'lull_cleanup_batch'")
+    settings = scalar(db, "select proconfig from pg_proc where proname = 'lull_cleanup_lane'")
     for name, _, value in (setting.partition("=") for setting in settings):
         db.execute("select set_config(%s, %s, false)", [name, value.strip('"')])
 
