@@ -57,6 +57,15 @@ class SkippedRow(Answer):
     reason: str
 
 
+class Pacing(Answer):
+    """How a run tuned itself to the database's other work."""
+
+    largest_batch: int = Field(description="Rows that it dared to ask for at once.")
+    lanes: int = Field(description="Batches that were in flight at once, at most.")
+    paused_ms: float = Field(description="Waited between batches, for the sake of others.")
+    others: float = Field(description="Other clients of the database at work during a batch, on average.")
+
+
 class PolicyOutcome(_PolicyReport):
     """What a run did under one policy."""
 
@@ -71,6 +80,7 @@ class PolicyOutcome(_PolicyReport):
     stop_reason: str | None
     error: str | None
     skipped_rows: list[SkippedRow]
+    pacing: Pacing | None = Field(description="Null when no batch was run.")
     busy: int = Field(description="Rows that somebody else had locked: left for the next run.")
     has_more: bool
 

@@ -25,6 +25,17 @@ class BatchSize:
     window: int = field(default=0, init=False)
     step: int = field(default=0, init=False)
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether batches work, and no row is being closed in on."""
+        return self.is_proven and not self.window
+
+    def sibling(self) -> "BatchSize":
+        """Begin where this one is: for a second lane."""
+        other = BatchSize(self.usual)
+        other.is_proven = self.is_proven
+        return other
+
     def next(self) -> int:
         """Rows to ask for now."""
         if self.window:

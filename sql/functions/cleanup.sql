@@ -270,7 +270,9 @@ as $$
         'policy', p.policy, 'target', p.definition -> 'target', 'cutoff', p.cutoff, 'would', p.would,
         'capped', p.capped, 'did', p.did, 'cascaded', p.cascaded, 'files', p.files, 'batches', p.batches,
         'ms', round(p.ms::numeric, 1), 'outcome', p.outcome, 'stop_reason', p.stop_reason, 'error', p.error,
-        'skipped_rows', p.skipped, 'busy', p.busy_count, 'pacing', p.pacing,
+        'skipped_rows', p.skipped, 'busy', p.busy_count, 'pacing',
+        case when p.pacing ? 'samples' then (p.pacing - 'samples') || jsonb_build_object(
+          'others', round((p.pacing ->> 'others')::numeric / (p.pacing ->> 'samples')::integer, 2)) end,
         'has_more', p.outcome in ('partial', 'stopped')) order by p.position), '[]')
       from lull.cleanup_run_policies p where p.run_id = r.id))
   from lull.cleanup_runs r

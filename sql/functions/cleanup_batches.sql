@@ -107,7 +107,7 @@ as $$
   select public.lull_cleanup_lane(p_run, p_token, p_policy, greatest(p_size, 1), 1);
 $$;
 
--- Lock a lane against a second call of the same, and open it when it is new. Returns the policy's line of the run, with
+-- Lock a lane against a second call of the same, and open it when it is new or ended. Returns the policy's line of the run, with
 -- the lane's cursor.
 create or replace function lull.lock_lane(p_run uuid, p_policy text, p_lane integer)
 returns lull.cleanup_run_policies
@@ -120,8 +120,7 @@ begin
   insert into lull.cleanup_lanes (run_id, policy, lane)
   select run_id, policy, p_lane from lull.cleanup_run_policies
   where run_id = p_run and policy = p_policy and outcome = 'open'
-  on conflict do nothing;
-  perform 1 from lull.cleanup_lanes where run_id = p_run and policy = p_policy and lane = p_lane for update;
+  on conflict (run_id, policy, lane) do update set is_done = false;
   select * into v_line from lull.cleanup_run_policies where run_id = p_run and policy = p_policy;
   select cursor_clock, cursor_key into v_line.cursor_clock, v_line.cursor_key
   from lull.cleanup_lanes where run_id = p_run and policy = p_policy and lane = p_lane;

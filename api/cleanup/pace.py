@@ -1,0 +1,33 @@
+"""How fast a run may go: alone it works in two lanes, beside others in one, and waits between its batches."""
+
+from dataclasses import dataclass
+
+_MEMORY = 0.7  # of what was measured before; the rest is the newest batch
+_ALONE = 0.1  # others at work, on average, up to which the database counts as idle
+_ENOUGH_BATCHES = 2  # full ones, before a second lane is worth its while
+
+
+@dataclass
+class Pace:
+    """Follows what the batches measure: how many other clients of the database were at work meanwhile.
+
+    The pause after a batch is as long as the batch was, times the share of it during which somebody else
+    wanted the database: nothing when it is idle, the batch's own time when there is always somebody.
+    """
+
+    others: float = 0
+    full_batches: int = 0
+
+    def measured(self, others: float, *, was_full: bool) -> None:
+        """Learn from a batch: the others at work, and whether it found as many rows as it asked for."""
+        self.others = _MEMORY * self.others + (1 - _MEMORY) * others
+        self.full_batches += was_full
+
+    @property
+    def allows_second_lane(self) -> bool:
+        """Whether two batches at once would be in nobody's way, and there is work for both."""
+        return self.full_batches >= _ENOUGH_BATCHES and self.others <= _ALONE
+
+    def pause_seconds(self, batch_milliseconds: float) -> float:
+        """Seconds to wait after a batch that took so long."""
+        return 0 if self.others <= _ALONE else min(1, self.others) * batch_milliseconds / 1000
