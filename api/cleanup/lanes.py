@@ -91,12 +91,15 @@ class _Lane:
         self._pace = pace
         self._size = size
         self._paused = 0.0
+        self._has_failed = False
 
     def batch(self) -> bool:
         """Delete one batch, wait as long as the others need; return whether it was the lane's last."""
         asked = self._size.next()
         answer = self._lanes.run_batch(self._policy, self._number, self._size, self._paused)
-        self._pace.measured(float(answer["others"]), was_full=asked > 1 and answer["locked"] == asked)
+        full = answer["locked"] if answer["locked"] == asked else 0
+        self._pace.measured(float(answer["others"]), rows=full)
+        self._has_failed |= not self._size.is_steady
         self._paused = 0.0
         if answer["done"]:
             return True
@@ -104,8 +107,11 @@ class _Lane:
         return False
 
     def work(self) -> None:
-        """Go on while nobody else needs the database; a batch that failed is first brought to its end."""
-        while self._lanes.has_time() and (self._pace.allows_second_lane or not self._size.is_steady):
+        """Go on while nobody else needs the database.
+
+        After a batch that failed it goes on to the end: the other lane has passed over what was locked here.
+        """
+        while self._lanes.has_time() and (self._pace.allows_second_lane or self._has_failed):
             if self.batch():
                 return
         self._lanes.end(self._policy, self._number)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 _MEMORY = 0.7  # of what was measured before; the rest is the newest batch
 _ALONE = 0.1  # others at work, on average, up to which the database counts as idle
-_ENOUGH_BATCHES = 2  # full ones, before a second lane is worth its while
+_WORTHWHILE_ROWS = 1500  # deleted in full batches, before a second lane is worth its while
 
 
 @dataclass
@@ -16,17 +16,17 @@ class Pace:
     """
 
     others: float = 0
-    full_batches: int = 0
+    rows: int = 0
 
-    def measured(self, others: float, *, was_full: bool) -> None:
-        """Learn from a batch: the others at work, and whether it found as many rows as it asked for."""
+    def measured(self, others: float, *, rows: int) -> None:
+        """Learn from a batch: the others at work, and its rows when it found as many as it asked for."""
         self.others = _MEMORY * self.others + (1 - _MEMORY) * others
-        self.full_batches += was_full
+        self.rows += rows
 
     @property
     def allows_second_lane(self) -> bool:
         """Whether two batches at once would be in nobody's way, and there is work for both."""
-        return self.full_batches >= _ENOUGH_BATCHES and self.others <= _ALONE
+        return self.rows >= _WORTHWHILE_ROWS and self.others <= _ALONE
 
     def pause_seconds(self, batch_milliseconds: float) -> float:
         """Seconds to wait after a batch that took so long."""

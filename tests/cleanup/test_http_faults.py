@@ -69,7 +69,7 @@ def test_a_lost_answer_of_a_batch_is_still_counted_once(
     through: Cleanup, proxy: FlakyProxy, sql: Sql
 ) -> None:
     add_drafts(sql, 1200)
-    proxy.to_lose["lull_cleanup_batch"] = 2
+    proxy.to_lose["lull_cleanup_lane"] = 2
     report = run_cleanup(through, caller="test")
     assert (report["status"], line_of(report)["did"]) == ("completed", 1200)
     assert count_sessions(sql) == 0
@@ -91,7 +91,7 @@ def test_a_batch_that_stays_unanswered_fails_its_policy_and_ends_the_run(
     through: Cleanup, proxy: FlakyProxy, sql: Sql
 ) -> None:
     add_drafts(sql, 2000)
-    proxy.to_lose["lull_cleanup_batch"] = 3
+    proxy.to_lose["lull_cleanup_lane"] = 3
     report = run_cleanup(through, caller="test")
     assert (report["status"], line_of(report)["outcome"]) == ("failed", "failed")
     assert "cannot be reached" in line_of(report)["error"]
@@ -105,7 +105,7 @@ def test_a_database_that_hangs_in_the_middle_does_not_cost_more_than_the_budget(
     through: Cleanup, proxy: FlakyProxy, sql: Sql
 ) -> None:
     add_drafts(sql, 10)
-    proxy.to_hang = {"lull_cleanup_batch"}
+    proxy.to_hang = {"lull_cleanup_lane"}
     started = time.monotonic()
     report = run_cleanup(replace(through, time_budget_seconds=2), caller="test")
     assert time.monotonic() - started < 2 + 5

@@ -32,7 +32,7 @@ SLEEP_ON_SLOW_ROWS = """
 def cleanup(environment: dict[str, str], sql: Sql) -> Iterator[Cleanup]:
     """A cleanup whose batches are cancelled after one second, and whose lease is three."""
     sql.execute(SLEEP_ON_SLOW_ROWS)
-    with statement_timeout(sql, environment, "lull_cleanup_batch", seconds=1, usual=10):
+    with statement_timeout(sql, environment, "lull_cleanup_lane", seconds=1, usual=10):
         yield replace(create_cleanup(settings(environment)), lease_seconds=3)
     sql.execute("drop function public.sleep_on_slow_rows cascade")
 

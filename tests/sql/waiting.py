@@ -32,5 +32,5 @@ def wait_until_blocked(observer: Connection, waiting: Connection, holder: Connec
 def never_give_up(connection: Connection) -> None:
     """Let a batch wait for locks as long as a test holds it (its own limit is a tenth of a second)."""
     connection.execute(
-        "alter function public.lull_cleanup_batch(uuid, uuid, text, integer) set lock_timeout = '60s'"
+        "alter function public.lull_cleanup_lane set lock_timeout = '60s'"
     )
