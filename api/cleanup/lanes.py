@@ -16,17 +16,15 @@ ROWS_SHARE = 0.8  # of the time budget; the rest is for files
 class Lanes:
     """Works the policies of a run, one after the other; what it learnt of one holds for the next."""
 
-    def __init__(
-        self, calls: Patience, lease: dict[str, Any], pause: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, calls: Patience, lease: dict[str, Any], is_stopping: Callable[[], bool]) -> None:
         self.longest_batch = 0.0
         self._calls = calls
         self._lease = lease
-        self._pause = pause
+        self._is_stopping = is_stopping
 
     def has_time(self) -> bool:
         """Whether another batch, as long as the longest so far, fits into the time for rows."""
-        return self._calls.time_left(ROWS_SHARE) > self.longest_batch
+        return not self._is_stopping() and self._calls.time_left(ROWS_SHARE) > self.longest_batch
 
     def work(self, policy: str) -> None:
         """Delete a policy's rows until none is left or the time is up. Raises what any lane raised."""
@@ -72,7 +70,7 @@ class Lanes:
         """Wait, but not beyond the time for rows; return the seconds waited."""
         seconds = min(seconds, max(0, self._calls.time_left(ROWS_SHARE) - self.longest_batch))
         if seconds > 0:
-            self._pause(seconds)
+            time.sleep(seconds)
         return seconds
 
     def end(self, policy: str, lane: int) -> None:

@@ -24,6 +24,7 @@ TOO_MANY_TO_COUNT = (
     "let it run, and widen it step by step"
 )
 
+
 @dataclass(frozen=True)
 class Cleanup:
     """What a cleanup works with: the doors, the policies and its limits.
