@@ -49,13 +49,13 @@ begin
 
   if p_policy.archive then
     v_archived := lull.archive_rows(p_run, p_policy.name, p_policy.target, p_keys, p_rows,
-      v_below.o_root, v_below.o_table, v_below.o_rows, p_policy.restore_window);
+      v_below.o_root, v_below.o_table, v_below.o_row, p_policy.restore_window);
     if v_archived <> cardinality(p_rows) then
       raise exception 'only % of % rows could be archived', v_archived, cardinality(p_rows);
     end if;
   else
     perform lull.queue_file_removals(
-      lull.documents_of('lull.session_files', p_policy.target, p_rows, v_below.o_table, v_below.o_rows));
+      lull.documents_of('lull.session_files', p_policy.target, p_rows, v_below.o_table, v_below.o_row));
   end if;
 
   -- Bytes of these files are the archive's business, not that of the trigger on lull.session_files.
@@ -70,7 +70,7 @@ begin
     raise exception 'the database deleted % of % rows without an error: a trigger keeps the rest',
       o_deleted, cardinality(p_rows);
   end if;
-  perform lull.check_nothing_stayed(p_policy.target::regclass, p_rows, v_below.o_table, v_below.o_rows);
+  perform lull.check_nothing_stayed(p_policy.target::regclass, p_rows, v_below.o_table, v_below.o_row);
   perform set_config('lull.cleaning', 'off', true);
 
   if p_policy.target = 'lull.sessions' then

@@ -3,7 +3,7 @@
 --   archive_rows → restore_archived   back, exactly as it was
 --                → purge_archived     gone for good: bytes queued, tombstone left, event appended
 
--- The documents of one table among the rows of p_target and the groups below them (as walk_cascade returns them).
+-- The documents of one table among the rows of p_target and those below them (as walk_cascade returns them).
 create or replace function lull.documents_of(
   p_table text, p_target text, p_rows jsonb[], p_tables text[], p_children jsonb[])
 returns jsonb[]
@@ -12,14 +12,12 @@ immutable
 set search_path = ''
 as $$
   select case when p_table = p_target then p_rows else '{}' end || array(
-    select d.doc
-    from unnest(p_tables, p_children) with ordinality g (tab, docs, n),
-      jsonb_array_elements(g.docs) with ordinality d (doc, n)
-    where g.tab = p_table
-    order by g.n, d.n);
+    select c.doc from unnest(p_tables, p_children) with ordinality c (tab, doc, n)
+    where c.tab = p_table
+    order by c.n);
 $$;
 
--- Put rows and the groups below them (see walk_cascade) into the archive. An older archived row with the same key is purged first: its
+-- Put rows and those below them (see walk_cascade) into the archive. An older archived row with the same key is purged first: its
 -- successor is the one that somebody may want back. Returns how many rows were archived.
 create or replace function lull.archive_rows(
   p_run uuid, p_policy text, p_target text, p_keys text[], p_rows jsonb[],
@@ -40,9 +38,10 @@ begin
   select p_run, p_policy, p_target, r.key, r.doc, coalesce(c.children, '[]'), now() + p_restore_window
   from unnest(p_keys, p_rows) with ordinality r (key, doc, root)
   left join (
-    select g.root, jsonb_agg(jsonb_build_object('table', g.tab, 'rows', g.docs) order by g.n) as children
-    from unnest(p_roots, p_tables, p_children) with ordinality g (root, tab, docs, n)
-    group by g.root
+    select c.root, jsonb_agg(
+      jsonb_build_object('table', c.tab, 'rows', jsonb_build_array(c.doc)) order by c.n) as children
+    from unnest(p_roots, p_tables, p_children) with ordinality c (root, tab, doc, n)
+    group by c.root
   ) c on c.root = r.root;
   get diagnostics v_archived = row_count;
   if v_older is not null then
@@ -180,6 +179,26 @@ begin
 end
 $$;
 
+-- Join entries that follow one another and are of one table, so that they are inserted at once. The archive has an entry
+-- for each row: that is what its insert, which runs beside live traffic, can make in one pass.
+create or replace function lull.by_table(p_children jsonb)
+returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('table', g.tab, 'rows', g.docs) order by g.first), '[]')
+  from (
+    select i.tab, min(i.n) as first, jsonb_agg(d.doc order by i.n, d.n) as docs
+    from (
+      select e ->> 'table' as tab, e -> 'rows' as docs, n,
+        n - row_number() over (partition by e ->> 'table' order by n) as island
+      from jsonb_array_elements(p_children) with ordinality x (e, n)
+    ) i, jsonb_array_elements(i.docs) with ordinality d (doc, n)
+    group by i.tab, i.island
+  ) g;
+$$;
+
 -- Insert the children of an archived row. Siblings may refer to one another, so what fails is tried again as long as
 -- anything succeeds, first by the table, then row by row. Returns {"children", "conflicts"} as restore_archived does.
 create or replace function lull.restore_children(p_children jsonb)
@@ -188,7 +207,7 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_pending jsonb := p_children;
+  v_pending jsonb := lull.by_table(p_children);
   v_left jsonb;
   v_entry jsonb;
   v_reason text;

@@ -105,11 +105,11 @@ $$;
 --   p_rows           documents of the rows of p_target, which the caller has locked (or only counts)
 --   p_lock           lock each level `for update` (a level is complete, because its parents are locked already)
 --   p_documents      'full' to archive, 'needed' when the row is not kept, 'keys' only to count
--- Returns groups of cascaded rows in the order of a restore: the ordinal of their root, their table, and a JSON array of
--- their documents. Rows of which nothing is needed are in no group; o_counts has how many there are per table.
+-- Returns for each cascaded row the ordinal of its root, its table and document, in the order of a restore; rows of which
+-- nothing is needed are left out. o_counts has how many there are per table.
 create or replace function lull.walk_cascade(
   p_target regclass, p_rows jsonb[], p_lock boolean, p_documents text,
-  out o_root integer[], out o_table text[], out o_rows jsonb[], out o_counts jsonb)
+  out o_root integer[], out o_table text[], out o_row jsonb[], out o_counts jsonb)
 language plpgsql
 set search_path = ''
 as $$
@@ -117,6 +117,7 @@ declare
   v_edges jsonb;
   v_edge record;
   v_seen text[] := '{}';
+  v_depth integer := 0;
   f_table text[];
   f_root integer[];
   f_row jsonb[];
@@ -126,11 +127,12 @@ declare
   v_parent_root integer[];
   v_parent_row jsonb[];
   v_root integer[];
-  v_rows jsonb[];
+  v_row jsonb[];
+  v_table text[];
   v_count bigint;
   v_place text[];
 begin
-  o_root := '{}'; o_table := '{}'; o_rows := '{}'; o_counts := '{}';
+  o_root := '{}'; o_table := '{}'; o_row := '{}'; o_counts := '{}';
   select coalesce(jsonb_agg(to_jsonb(e)), '[]') into v_edges from lull.cascade_edges(p_target) e;
   if v_edges = '[]' or cardinality(p_rows) = 0 then
     return;
@@ -146,42 +148,42 @@ begin
       from jsonb_to_recordset(v_edges) as e (
         parent regclass, child regclass, parent_columns text[], child_columns text[], key_types text[], shared boolean)
     loop
-      select array_agg(u.root order by u.n), array_agg(u.doc order by u.n)
-      into v_parent_root, v_parent_row
-      from unnest(f_table, f_root, f_row) with ordinality u (tab, root, doc, n)
-      where u.tab = v_edge.parent::text;
+      if v_depth = 0 and v_edge.parent = p_target then
+        v_parent_root := f_root; v_parent_row := f_row;
+      else
+        select array_agg(u.root order by u.n), array_agg(u.doc order by u.n)
+        into v_parent_root, v_parent_row
+        from unnest(f_table, f_root, f_row) with ordinality u (tab, root, doc, n)
+        where u.tab = v_edge.parent::text;
+      end if;
       continue when v_parent_row is null;
 
       execute lull.cascade_query(v_edge.child, v_edge.parent_columns, v_edge.child_columns, v_edge.key_types,
         lull.needed_columns(v_edge.child, v_edges, p_documents), p_lock, v_edge.shared)
-      into v_root, v_rows, v_count, v_place
+      into v_root, v_row, v_count, v_place
       using v_parent_root, v_parent_row, case when v_edge.shared then v_seen else '{}' end;
       continue when v_count = 0;
 
       if v_edge.shared then
         v_seen := v_seen || v_place;
       end if;
+      v_table := array_fill(v_edge.child::text, array[coalesce(cardinality(v_row), 0)]);
       if v_edge.is_parent then
-        select n_root || array_agg(u.root order by u.n, d.n), n_row || array_agg(d.doc order by u.n, d.n)
-        into n_root, n_row
-        from unnest(v_root, v_rows) with ordinality u (root, docs, n),
-          jsonb_array_elements(u.docs) with ordinality d (doc, n);
-        n_table := n_table || array_fill(v_edge.child::text, array[v_count::integer]);
+        n_root := n_root || v_root; n_row := n_row || v_row; n_table := n_table || v_table;
       end if;
-      o_root := o_root || v_root;
-      o_rows := o_rows || v_rows;
-      o_table := o_table || array_fill(v_edge.child::text, array[coalesce(cardinality(v_root), 0)]);
+      o_root := o_root || v_root; o_row := o_row || v_row; o_table := o_table || v_table;
       o_counts := o_counts || jsonb_build_object(v_edge.child::text,
         coalesce((o_counts ->> v_edge.child::text)::bigint, 0) + v_count);
     end loop;
     f_table := n_table; f_root := n_root; f_row := n_row;
+    v_depth := v_depth + 1;
   end loop;
 end
 $$;
 
 -- The statement that reads (and locks) the children of one foreign key: $1 root ordinals and $2 documents of the
 -- parents, $3 places that were reached before. A single column is looked up as an array, which an index serves.
--- It returns the roots, an array of documents for each, how many rows there are, and the places of shared ones.
+-- It returns the roots, the documents, how many rows there are, and the places of shared ones.
 create or replace function lull.cascade_query(
   p_child regclass, p_parent_columns text[], p_child_columns text[], p_types text[], p_columns text[], p_lock boolean,
   p_shared boolean)
@@ -212,15 +214,13 @@ as $$
     when p_shared then format(
       'with child as materialized (
          select c.tableoid || '':'' || c.ctid as place, %s as doc, %s from %s c where %s %s
-       ), reached as (
+       )
+       select array_agg(x.root), array_agg(x.doc), count(*), array_agg(x.place)
+       from (
          select distinct on (l.place) p.root, l.doc, l.place from child l join %s
          where not exists (select 1 from unnest($3::text[]) s (place) where s.place = l.place)
          order by l.place, p.root
-       )
-       select array_agg(g.root), array_agg(g.docs), coalesce(sum(g.n), 0), (select array_agg(place) from reached)
-       from (
-         select root, jsonb_agg(doc order by place) as docs, count(*) as n from reached group by root
-       ) g',
+       ) x',
       document, keys, p_child, condition, lock, parents)
     when cardinality(p_columns) = 0 then format(
       'select null::integer[], null::jsonb[], count(*), null::text[] from (select 1 from %s c where %s %s) x',
@@ -229,8 +229,7 @@ as $$
       'with child as materialized (
          select %s as doc, %s from %s c where %s %s
        )
-       select array_agg(g.root), array_agg(g.docs), coalesce(sum(g.n), 0), null::text[]
-       from (select p.root, jsonb_agg(l.doc) as docs, count(*) as n from child l join %s group by p.root) g',
+       select array_agg(p.root), array_agg(l.doc), count(*), null::text[] from child l join %s',
       document, keys, p_child, condition, lock, parents)
   end
   from parts;
