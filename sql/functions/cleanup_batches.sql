@@ -41,7 +41,9 @@ declare
   v_keys text[];
   v_rows jsonb[];
   v_removed record;
-  v_answer jsonb := '{"locked": 0, "deleted": 0, "cascaded": 0, "files": 0, "done": false, "failed": null, "skipped": null}';
+  c_nothing constant jsonb :=
+    '{"locked": 0, "deleted": 0, "cascaded": 0, "files": 0, "done": false, "failed": null, "skipped": null}';
+  v_answer jsonb := c_nothing;
 begin
   perform lull.check_lease(p_run, p_token);
   v_line := lull.lock_lane(p_run, p_policy, p_lane);
@@ -77,8 +79,8 @@ begin
       raise exception using errcode = c_over_limit, message = 'another batch has used up the limit meanwhile';
     end if;
   exception when others then
-    v_answer := v_answer || jsonb_build_object(
-      'failed', jsonb_build_object('sqlstate', sqlstate, 'message', sqlerrm, 'size', v_size), 'done', false);
+    v_answer := c_nothing || jsonb_build_object(
+      'failed', jsonb_build_object('sqlstate', sqlstate, 'message', sqlerrm, 'size', v_size));
     if v_size = 1 and sqlstate <> c_over_limit then
       v_answer := v_answer || lull.isolate_failure(v_policy, v_line, p_lane, v_key, v_rows, sqlstate, sqlerrm);
     end if;

@@ -73,6 +73,11 @@ class Run:
     def batch(self, policy: str, size: int = 1000, connection: Connection | None = None) -> dict[str, Any]:
         return self._call("lull_cleanup_batch", connection, p_policy=policy, p_size=size)
 
+    def lane(
+        self, policy: str, lane: int, size: int, connection: Connection | None = None
+    ) -> dict[str, Any]:
+        return self._call("lull_cleanup_lane", connection, p_policy=policy, p_size=size, p_lane=lane)
+
     def skip(self, policy: str, reason: str) -> dict[str, Any]:
         return self._call("lull_skip_row", p_policy=policy, p_reason=reason)
 
