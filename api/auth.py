@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import SecretStr
+from starlette.concurrency import run_in_threadpool
 
 from api.access_tokens import AccessTokens, InvalidToken
 from api.errors import Problem, not_configured
@@ -51,7 +52,7 @@ class Callers:
         self._service_secret = _usable(settings.service_secret)
         self._access_tokens = AccessTokens(settings)
 
-    def identify(self, request: Request) -> Caller:
+    async def identify(self, request: Request) -> Caller:
         """The caller by `Authorization` (service secret or access token) and `X-Session-Token`.
 
         No credentials are fine: what such a caller may do is for the route to say. An Authorization header
@@ -66,7 +67,9 @@ class Callers:
         if self._service_secret is not None and hmac.compare_digest(given, self._service_secret):
             return Caller(service=True)
         try:
-            return Caller(user_id=self._access_tokens.user_of(given.decode("ascii")), token_hash=token_hash)
+            # in a thread: it may have to fetch the project's keys
+            user = await run_in_threadpool(self._access_tokens.user_of, given.decode("ascii"))
+            return Caller(user_id=user, token_hash=token_hash)
         except (InvalidToken, UnicodeDecodeError):
             raise unauthorized("The Authorization header holds no valid access token.") from None
 

@@ -3,13 +3,13 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from postgrest.exceptions import APIError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
@@ -59,6 +59,9 @@ PROBLEMS = {
 TYPES = {slug: meaning for types in PROBLEMS.values() for slug, meaning in types.items()}
 
 
+MISSING_FUNCTION = "PGRST202"  # PostgREST's code: no function of this name takes these arguments
+
+
 class Problem(Exception):
     """An answer that is not the one asked for.
 
@@ -86,6 +89,19 @@ class DatabaseTimeout(Problem):
 
     def __init__(self) -> None:
         super().__init__(503, "database-timeout", "The database took too long to answer. Try again later.")
+
+
+@dataclass
+class DatabaseRefusal(Exception):
+    """What the database said instead of answering, however it was asked; never for a caller's eyes as it is.
+
+    `code` is a SQLSTATE, one of PostgREST's own codes, or the HTTP status of a gateway before it.
+    """
+
+    code: str | None
+    message: str | None
+    details: str | None = None
+    hint: str | None = None
 
 
 class StorageUnavailable(Problem):
@@ -137,8 +153,8 @@ def documented(
     }
 
 
-def from_database_error(error: APIError) -> Problem:
-    """Say what an error of PostgREST means to the caller.
+def from_database_error(error: DatabaseRefusal, credentials: str) -> Problem:
+    """Say what a refusal means to the caller; `credentials` is the variable that Lull identifies itself by.
 
     Our SQL functions raise SQLSTATE PTnnn: nnn is the HTTP status, `details` the slug, `message` the
     sentence, `hint` the extension members if any, as a JSON object. Everything else is the house's own
@@ -149,7 +165,7 @@ def from_database_error(error: APIError) -> Problem:
         slug = error.details if re.fullmatch(r"[a-z][a-z-]*", str(error.details)) else "refused"
         sentence = error.message or "The database refused the request."
         return Problem(int(code[2:]), str(slug), sentence, **_members(error.hint))
-    if code == "PGRST202":
+    if code == MISSING_FUNCTION:
         return Problem(
             503,
             "not-migrated",
@@ -157,8 +173,9 @@ def from_database_error(error: APIError) -> Problem:
         )
     if code == "57014":
         return DatabaseTimeout()
-    if code in {"42501", "PGRST301", "PGRST302", "401", "403"} or "API key" in (error.message or ""):
-        return Problem(503, "database-refused", "The database refused Lull's key: check SUPABASE_SECRET_KEY.")
+    # 28: the login; 42501: its rights
+    if re.fullmatch(r"28...|42501|PGRST30[12]|40[13]", code) or "API key" in (error.message or ""):
+        return Problem(503, "database-refused", f"The database refused Lull: check {credentials}.")
     # no code: a gateway before PostgREST spoke; three digits: it spoke no JSON, and this is its HTTP status;
     # SQLSTATE classes: 08 connection, 40 deadlock, 53 out of resources, 55 lock not available, 57 shutdown
     if re.fullmatch(r"|\d{3}|PGRST00[0-3]|(08|40|53|55|57)...", code):

@@ -3,7 +3,9 @@
 import logging
 import re
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Lock
@@ -12,13 +14,13 @@ from urllib.parse import quote
 
 import httpx
 import jwt
+from storage3 import SyncStorageClient
 from storage3.exceptions import StorageApiError
 from storage3.types import ListBucketFilesOptions
 from storage3.utils import StorageException
-from supabase import Client
 
-from api.database import limited_client, supabase_client, time_limit
 from api.errors import StorageUnavailable
+from api.project import project_of
 from api.settings import Settings
 
 log = logging.getLogger("lull.file_storage")
@@ -29,6 +31,7 @@ _LISTED_PER_CALL = 100
 _UPLOAD_HOURS = 2  # of a hosted project, where the token does not say
 
 _Answer = TypeVar("_Answer")
+_timeout_seconds: ContextVar[float] = ContextVar("timeout_seconds")
 
 
 class StorageRefused(Exception):
@@ -71,7 +74,7 @@ class FileStorage:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client: Client | None = None
+        self._client: SyncStorageClient | None = None
         self._lock = Lock()
 
     def sign_upload(self, bucket: str, path: str) -> SignedUpload:
@@ -79,7 +82,7 @@ class FileStorage:
 
         Raises StorageRefused for a bucket that does not exist, and for a path that was used before.
         """
-        files = self._connected().storage.from_(_bucket(bucket))
+        files = self._connected().from_(_bucket(bucket))
         signed = self._ask(lambda: files.create_signed_upload_url(quote(path)), LONGEST_CALL_SECONDS)
         return SignedUpload(signed["signed_url"], _expiry(signed["token"]))
 
@@ -88,13 +91,13 @@ class FileStorage:
 
         The answer is an attachment: a browser saves it and never shows it as a page of Storage's origin.
         """
-        files = self._connected().storage.from_(_bucket(bucket))
+        files = self._connected().from_(_bucket(bucket))
         signed = self._find(lambda: files.create_signed_url(quote(path), seconds, {"download": name}))
         return str(signed["signedURL"]) if signed else None
 
     def describe(self, bucket: str, path: str) -> StoredFile | None:
         """What Storage has under this path; None when it says that nothing is there."""
-        files = self._connected().storage.from_(_bucket(bucket))
+        files = self._connected().from_(_bucket(bucket))
         return self._find(lambda: _described(files.info(quote(path))))
 
     def find_bucket(self, bucket: str, *, timeout_seconds: float = LONGEST_CALL_SECONDS) -> Bucket:
@@ -102,7 +105,7 @@ class FileStorage:
 
         A caller who may not even ask this may do nothing: that is StorageUnavailable.
         """
-        storage, name = self._connected().storage, _bucket(bucket)
+        storage, name = self._connected(), _bucket(bucket)
         try:
             found = self._ask(lambda: storage.get_bucket(name), timeout_seconds)
             types = found.allowed_mime_types
@@ -124,12 +127,12 @@ class FileStorage:
         """
         if not 1 <= len(paths) <= MOST_PATHS_PER_CALL:
             raise ValueError(f"remove takes 1 to {MOST_PATHS_PER_CALL} paths, not {len(paths)}")
-        files = self._connected().storage.from_(_bucket(bucket))
+        files = self._connected().from_(_bucket(bucket))
         return {name for name, _ in self._ask(lambda: _named(files.remove(list(paths))), timeout_seconds)}
 
     def is_absent(self, bucket: str, path: str, *, timeout_seconds: float = LONGEST_CALL_SECONDS) -> bool:
         """Whether its folder lists no such file. A missing bucket lists nothing: ask `find_bucket` first."""
-        files = self._connected().storage.from_(_bucket(bucket))
+        files = self._connected().from_(_bucket(bucket))
         *folders, name = path.split("/")
         if not all([*folders, name]) or "\\" in path:
             # Storage lists by LIKE, in which a backslash is no backslash
@@ -156,7 +159,7 @@ class FileStorage:
 
     def _ask(self, question: Callable[[], _Answer], timeout_seconds: float) -> _Answer:
         try:
-            with time_limit(timeout_seconds):
+            with _time_limit(timeout_seconds):
                 return question()
         except StorageApiError as error:
             log.info("storage refused", extra={"fields": {"error": repr(error)}})
@@ -169,13 +172,30 @@ class FileStorage:
             log.info("storage unreachable", extra={"fields": {"error": repr(error)}})
             raise StorageUnavailable from error
 
-    def _connected(self) -> Client:
+    def _connected(self) -> SyncStorageClient:
         with self._lock:
             if self._client is None:
-                http = limited_client()
-                self._client = supabase_client(self._settings, http)
+                http = httpx.Client(event_hooks={"request": [_limit]})
+                project = project_of(self._settings)
+                headers = {"apikey": project.key, "Authorization": f"Bearer {project.key}"}
+                self._client = SyncStorageClient(f"{project.url}/storage/v1/", headers, http_client=http)
                 weakref.finalize(self, http.close)
             return self._client
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Limit the wait for the connection, and for each read, of the requests in here."""
+    token = _timeout_seconds.set(seconds)
+    try:
+        yield
+    finally:
+        _timeout_seconds.reset(token)
+
+
+def _limit(request: httpx.Request) -> None:
+    """Give each request the time-out of its call: the client underneath knows only one for all of them."""
+    request.extensions["timeout"] = httpx.Timeout(_timeout_seconds.get()).as_dict()
 
 
 def _bucket(name: str) -> str:

@@ -1,5 +1,7 @@
 """Every environment variable of Lull: its name, type, default and meaning. Read once, then injected."""
 
+import hmac
+import re
 from decimal import Decimal
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -46,7 +48,31 @@ def _address(value: str) -> str:
     return value
 
 
+def _connection_url(value: SecretStr) -> SecretStr:
+    """Refuse at the start what libpq would refuse later; it is only asked where the variable is set."""
+    url = value.get_secret_value()
+    if not re.match(r"postgres(ql)?://", url):
+        raise ValueError("must be a URL such as postgresql://user:password@host:5432/postgres")
+    try:
+        from psycopg import Error
+        from psycopg.conninfo import conninfo_to_dict
+    except ImportError:
+        raise ValueError("needs psycopg, which requirements.txt offers in its last line") from None
+    try:
+        conninfo_to_dict(url)
+    except Error as error:
+        # the rest of what libpq says may quote the password
+        named = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
+        raise ValueError(
+            f"has the parameter {named[1]}, which Postgres does not know: leave it out"
+            if named
+            else "is no connection URL: write special characters of the password as %xx"
+        ) from None
+    return value
+
+
 _Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+[^\s]*$"), AfterValidator(_address)]
+_ConnectionUrl = Annotated[SecretStr, AfterValidator(_connection_url)]
 
 
 class SettingsError(ValueError):
@@ -73,6 +99,11 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
     )
     supabase_jwt_secret: SecretStr | None = None
+    session_token_secret: Annotated[SecretStr, Field(min_length=16)] | None = None
+
+    # With it the functions are called directly, without it through PostgREST.
+    database_url: _ConnectionUrl | None = None
+    database_max_connections: Annotated[int, Field(ge=1, le=100)] = 8
 
     # The two flag variables stay text: exactly `true` is on, and `True` is off (seed 003).
     enable_early_session_creation: str | None = None
@@ -125,6 +156,11 @@ class Settings(BaseSettings):
     aws_lambda_function_name: str | None = None
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def derived_key(self, purpose: bytes) -> bytes | None:
+        """A key for one purpose, from SESSION_TOKEN_SECRET or the secret key; None when neither is set."""
+        secret = self.session_token_secret or self.supabase_secret_key
+        return hmac.digest(secret.get_secret_value().strip().encode(), purpose, "sha256") if secret else None
 
     def interval_minutes(self) -> int:
         """How often runs are expected, in minutes; by default what the platform's own schedule does."""

@@ -62,7 +62,7 @@ class Question(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
 
-def refuse_repetition(request: Request) -> None:
+async def refuse_repetition(request: Request) -> None:
     """Refuse a parameter, or a header that changes what is done, that was given twice: which one is meant?"""
     names = [name for name, _ in request.query_params.multi_items()]
     names += [name for name in request.headers if name in {"if-match", "idempotency-key"}]

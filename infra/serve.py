@@ -141,10 +141,11 @@ def _config(app: FastAPI, environ: Mapping[str, str]) -> uvicorn.Config:
 def _missing(settings: Settings) -> list[str]:
     """What a server cannot do without."""
     problems = []
-    if settings.supabase_url is None:
-        problems.append("SUPABASE_URL is not set")
-    if settings.supabase_secret_key is None:
-        problems.append("SUPABASE_SECRET_KEY is not set")
+    if settings.database_url is None:
+        if settings.supabase_url is None:
+            problems.append("SUPABASE_URL is not set")
+        if settings.supabase_secret_key is None:
+            problems.append("SUPABASE_SECRET_KEY is not set")
     secret = settings.cron_secret.get_secret_value().strip() if settings.cron_secret else ""
     if len(secret) < SHORTEST_SECRET:
         problems.append(f"CRON_SECRET is not set, or shorter than {SHORTEST_SECRET} characters")

@@ -1,32 +1,41 @@
--- Who may do what, applied last: nobody, then service_role by name. PostgREST's roles get no table and no schema of
+-- Who may do what, applied last: nobody, then those who serve the API by name. They get no table and no schema of
 -- Lull's; an operation is a public.lull_* function that runs with its owner's rights.
+--
+-- service_role is who PostgREST calls as, with the project's secret key. lull_api is a login of your own for
+-- DATABASE_URL, if you have created one by that name: it may call the operations and nothing else. A Postgres
+-- without Supabase need not have any of these roles.
 
-revoke all on schema lull from public, anon, authenticated, service_role;
-revoke all on all tables in schema lull from public, anon, authenticated, service_role;
-revoke all on all sequences in schema lull from public, anon, authenticated, service_role;
-revoke all on all functions in schema lull from public, anon, authenticated, service_role;
-
+-- Every public object that Lull made and none that it did not.
 insert into lull.objects (kind, identity)
 select 'function', p.oid::regprocedure::text
 from pg_catalog.pg_proc p
 where p.pronamespace = 'public'::regnamespace and p.proname like 'lull\_%'
 on conflict (identity) do nothing;
 
--- Every public object that Lull made and none that it did not. Revoking from PUBLIC matters: that is how `execute`
--- reaches anon on a new function.
+-- Revoking from PUBLIC matters: that is how `execute` reaches anon on a new function.
 do $$
 declare
+  v_servers constant text[] := array(
+    select quote_ident(r.rolname) from pg_catalog.pg_roles r where r.rolname in ('service_role', 'lull_api'));
+  v_nobody constant text := array_to_string('public'::text || v_servers || array(
+    select quote_ident(r.rolname) from pg_catalog.pg_roles r where r.rolname in ('anon', 'authenticated')), ', ');
   v_object record;
 begin
+  execute format('revoke all on schema lull from %s', v_nobody);
+  execute format('revoke all on all tables in schema lull from %s', v_nobody);
+  execute format('revoke all on all sequences in schema lull from %s', v_nobody);
+  execute format('revoke all on all functions in schema lull from %s', v_nobody);
   for v_object in
     select o.kind, o.identity from lull.objects o
     where case o.kind when 'function' then to_regprocedure(o.identity) is not null
       else to_regclass(o.identity) is not null end
   loop
-    execute format('revoke all on %s %s from public, anon, authenticated, service_role',
-      case v_object.kind when 'view' then 'table' else v_object.kind end, v_object.identity);
-    if v_object.kind = 'function' and v_object.identity not like '%update_participant_last_seen%' then
-      execute format('grant execute on function %s to service_role', v_object.identity);
+    execute format('revoke all on %s %s from %s',
+      case v_object.kind when 'view' then 'table' else v_object.kind end, v_object.identity, v_nobody);
+    if v_object.kind = 'function' and v_object.identity not like '%update_participant_last_seen%'
+      and v_servers <> '{}'
+    then
+      execute format('grant execute on function %s to %s', v_object.identity, array_to_string(v_servers, ', '));
     end if;
   end loop;
 end

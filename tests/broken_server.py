@@ -1,9 +1,11 @@
 """A small HTTP server that misbehaves as a proxy, a gateway or a dying PostgREST does."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HTML = b"<html><body><h1>Bad Gateway</h1></body></html>"
@@ -16,6 +18,7 @@ class _Misbehaving(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length", 0)))
         self.server.requests.append(self.path)
+        self.server.headers.append(self.headers)
         self.server.behave(self)
 
     do_GET = do_DELETE = do_POST  # noqa: N815
@@ -25,12 +28,15 @@ class _Misbehaving(BaseHTTPRequestHandler):
 
 
 class BrokenServer(ThreadingHTTPServer):
-    """Answers every request as `behaviour` says, and remembers the paths asked for."""
+    """Answers every request as `behaviour` says, and remembers the paths asked for, and their headers."""
 
-    def __init__(self, behaviour: str) -> None:
+    def __init__(self, behaviour: str, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Misbehaving)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.behaviour = behaviour
         self.requests: list[str] = []
+        self.headers: list[Message] = []
         self.stopping = threading.Event()
 
     @property
@@ -66,9 +72,9 @@ class BrokenServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def broken_server(behaviour: str) -> Iterator[BrokenServer]:
+def broken_server(behaviour: str, tls: ssl.SSLContext | None = None) -> Iterator[BrokenServer]:
     """Run such a server while the block lasts."""
-    server = BrokenServer(behaviour)
+    server = BrokenServer(behaviour, tls)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

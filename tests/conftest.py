@@ -38,7 +38,7 @@ LULL_VARIABLES = {
 }
 # Many a test creates more drafts than anybody should: limits have tests of their own.
 UNLIMITED = {"MAX_OPEN_DRAFTS_PER_OWNER": "0", "DRAFTS_PER_HOUR": "0", "MAX_OPEN_GAMES_PER_OWNER": "0"}
-pytest_plugins = ["tests.sql_servers"]
+pytest_plugins = ["tests.sql_servers", "tests.transports"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -152,7 +152,7 @@ def _judge(deployment: Deployment, facts: _Facts, fault: Verdict | None) -> list
 
 def _is_direct(settings: Settings) -> bool:
     """Whether the database is called without PostgREST."""
-    return getattr(settings, "database_url", None) is not None
+    return settings.database_url is not None
 
 
 def skew_seconds(before: datetime, theirs: datetime, after: datetime) -> float:

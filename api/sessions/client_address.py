@@ -1,4 +1,4 @@
-"""Where a request came from: what its platform vouches for, as a hash that only the secret key can make."""
+"""Where a request came from: what its platform vouches for, as a hash that needs a secret."""
 
 import hmac
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -21,13 +21,12 @@ _NEAR = [
 def client_hash(settings: Settings, request: Request) -> str | None:
     """The keyed hash of a client's address, in hexadecimal; None when nobody vouches for an address.
 
-    The key comes from the secret key, so that a copy of the database does not tell who was there.
+    The key comes from a secret of the project, so that a copy of the database does not tell who was there.
     """
     address = client_address(request, vercel=settings.vercel == "1")
-    if address is None or settings.supabase_secret_key is None:
+    key = settings.derived_key(b"lull client address")
+    if address is None or key is None:
         return None
-    secret = settings.supabase_secret_key.get_secret_value().strip().encode()
-    key = hmac.digest(secret, b"lull client address", "sha256")
     return hmac.digest(key, address.encode(), "sha256").hex()
 
 

@@ -1,9 +1,11 @@
 """The routes under /api/sessions: the whole life of a session."""
 
+from functools import partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from api.auth import Caller, Callers, unauthorized
 from api.sessions.creation import TIMEOUT_SECONDS, Creation
@@ -49,12 +51,15 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
     empty = [*plain, Depends(expect_no_body)]
     who = Depends(callers.identify)
 
-    def call(function: str, **arguments: Any) -> dict[str, Any]:
-        return creation.database.call(function, arguments, timeout_seconds=TIMEOUT_SECONDS)
+    async def call(function: str, **arguments: Any) -> dict[str, Any]:
+        ask = partial(creation.database.call, function, arguments, timeout_seconds=TIMEOUT_SECONDS)
+        return await run_in_threadpool(ask)
 
-    def transition(function: str, session: UUID, caller: Caller, version: str | None, **more: Any) -> Any:
-        expected = int(version.strip('"')) if version else None
-        return call(function, p_session=str(session), p_caller=caller.argument(), p_version=expected, **more)
+    async def transition(
+        function: str, session: UUID, caller: Caller, version: str | None, **more: Any
+    ) -> Any:
+        owner, expected = caller.argument(), int(version.strip('"')) if version else None
+        return await call(function, p_session=str(session), p_caller=owner, p_version=expected, **more)
 
     @router.post("", status_code=201, response_model_exclude_unset=True, dependencies=plain, **CREATES)
     def create_session(
@@ -73,11 +78,11 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
         return _tagged(response, CreatedSession.model_validate({"session": created.session, **token}))
 
     @router.get("", **READS)
-    def list_sessions(query: Annotated[ListQuery, Query()], caller: Caller = who) -> SessionPage:
+    async def list_sessions(query: Annotated[ListQuery, Query()], caller: Caller = who) -> SessionPage:
         """List the caller's own sessions, newest first; the service's list has everybody's."""
         if not caller.known:
             raise unauthorized("Listing sessions needs an access token, or a session's token.")
-        page = call(
+        page = await call(
             "lull_list_sessions",
             p_caller=caller.argument(),
             p_kind=query.kind,
@@ -88,17 +93,17 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
         return SessionPage(sessions=page["sessions"], next_cursor=cursor_after(page["next"]))
 
     @router.get("/{id}", dependencies=plain, **READS)
-    def get_session(response: Response, session: SessionId, caller: Caller = who) -> OneSession:
+    async def get_session(response: Response, session: SessionId, caller: Caller = who) -> OneSession:
         """Show a session."""
-        answer = call("lull_get_session", p_session=str(session), p_caller=caller.argument())
+        answer = await call("lull_get_session", p_session=str(session), p_caller=caller.argument())
         return _tagged(response, OneSession.model_validate(answer))
 
     @router.get("/{id}/events", **READS)
-    def list_session_events(
+    async def list_session_events(
         session: SessionId, query: Annotated[EventsQuery, Query()], caller: Caller = who
     ) -> EventPage:
         """Show what happened to a session after an event, oldest first."""
-        answer = call(
+        answer = await call(
             "lull_session_events",
             p_session=str(session),
             p_caller=caller.argument(),
@@ -108,47 +113,47 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
         return EventPage.model_validate(answer)
 
     @router.post("/{id}/activate", dependencies=empty, **ACTIVATES)
-    def activate_session(
+    async def activate_session(
         response: Response, session: SessionId, version: Version = None, caller: Caller = who
     ) -> OneSession:
         """Activate a session on its first message. Again is fine; an archived draft comes back whole."""
-        answer = transition("lull_activate_session", session, caller, version)
+        answer = await transition("lull_activate_session", session, caller, version)
         # Every call answers with the same body; which of them did it stands beside it.
         for what in ("activated", "restored"):
             response.headers[f"Session-{what.capitalize()}"] = str(answer[what]).lower()
         return _tagged(response, OneSession.model_validate(answer))
 
     @router.post("/{id}/pause", dependencies=empty, **TRANSITION)
-    def pause_session(
+    async def pause_session(
         response: Response, session: SessionId, version: Version = None, caller: Caller = who
     ) -> OneSession:
         """Pause an active session: no timeout cleans it."""
-        answer = transition("lull_pause_session", session, caller, version)
+        answer = await transition("lull_pause_session", session, caller, version)
         return _tagged(response, OneSession.model_validate(answer))
 
     @router.post("/{id}/resume", dependencies=empty, **TRANSITION)
-    def resume_session(
+    async def resume_session(
         response: Response, session: SessionId, version: Version = None, caller: Caller = who
     ) -> OneSession:
         """Resume a paused session."""
-        answer = transition("lull_resume_session", session, caller, version)
+        answer = await transition("lull_resume_session", session, caller, version)
         return _tagged(response, OneSession.model_validate(answer))
 
     @router.post("/{id}/end", dependencies=plain, **ENDS)
-    def end_session(
+    async def end_session(
         response: Response, session: SessionId, body: Body, version: Version = None, caller: Caller = who
     ) -> OneSession:
         """End a session and keep it as history; a draft is discarded."""
         reason = parse_body(body, End, optional=True).reason
-        answer = transition("lull_end_session", session, caller, version, p_reason=reason)
+        answer = await transition("lull_end_session", session, caller, version, p_reason=reason)
         return _tagged(response, OneSession.model_validate(answer))
 
     @router.post("/{id}/claim-ownership", dependencies=empty, **TRANSITION)
-    def claim_ownership(response: Response, session: SessionId, caller: Caller = who) -> OneSession:
+    async def claim_ownership(response: Response, session: SessionId, caller: Caller = who) -> OneSession:
         """Make the signed-in user the owner of the session whose token came along; the token is void then."""
         if caller.user_id is None:
             raise unauthorized("Claiming a session needs a user's access token beside the session's.")
-        answer = call(
+        answer = await call(
             "lull_claim_ownership",
             p_session=str(session),
             p_user=str(caller.user_id),

@@ -96,14 +96,14 @@ def guards(callers: Callers) -> Sequence[params.Depends]:
     ]
 
 
-def no_query(_query: Annotated[Nothing, Query()]) -> None:
+async def no_query(_query: Annotated[Nothing, Query()]) -> None:
     """Refuse any query."""
 
 
-def expect_no_body(body: Body) -> None:
+async def expect_no_body(body: Body) -> None:
     """Refuse a body with anything in it: nobody would read it."""
     parse_body(body, Nothing, optional=True)
 
 
-def _never_stored(response: Response) -> None:
+async def _never_stored(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"

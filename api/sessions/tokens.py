@@ -10,11 +10,10 @@ from api.settings import Settings
 
 
 def session_token(settings: Settings, session: UUID, rotation: int = 0) -> str:
-    """The token of a session: an HMAC of its id and rotation, under a key made from the secret key."""
-    if settings.supabase_secret_key is None:
-        raise not_configured("SUPABASE_SECRET_KEY is not set.")
-    secret = settings.supabase_secret_key.get_secret_value().strip().encode()
-    key = hmac.digest(secret, b"lull session token", "sha256")
+    """The token of a session: an HMAC of its id and rotation, under a key made for this."""
+    key = settings.derived_key(b"lull session token")
+    if key is None:
+        raise not_configured("SESSION_TOKEN_SECRET is not set, nor SUPABASE_SECRET_KEY.")
     digest = hmac.digest(key, f"{session}:{rotation}".encode(), "sha256")
     return urlsafe_b64encode(digest).decode().rstrip("=")
 

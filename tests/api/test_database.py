@@ -1,7 +1,9 @@
 """The door to Postgres: calls through PostgREST, and every way to find no database behind it."""
 
 import time
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from api.errors import DatabaseUnavailable, Problem
 from api.index import create_app
 from tests.broken_server import broken_server, refusing_url
 from tests.calls import ADMIN, CLEANUP, settings
+from tests.certificates import certificate
 from tests.in_process import client_of
 
 BEHAVIOURS = [
@@ -46,6 +49,32 @@ def test_a_hanging_database_is_unavailable_after_the_time_out_of_the_call() -> N
 def test_a_refused_connection_is_unavailable() -> None:
     with pytest.raises(DatabaseUnavailable):
         database_at(refusing_url()).call("lull_anything", {}, timeout_seconds=5)
+
+
+def test_a_proxy_of_the_environment_is_asked_and_told_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with broken_server("502 with HTML") as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("://", "://ada:se%2Fcret@"))
+        with pytest.raises(DatabaseUnavailable):
+            database_at("http://a-project.test").call("lull_anything", {}, timeout_seconds=5)
+    assert proxy.requests == ["http://a-project.test/rest/v1/rpc/lull_anything"]
+    assert proxy.headers[0]["proxy-authorization"] == f"Basic {b64encode(b'ada:se/cret').decode()}"
+
+
+def test_a_certificate_that_nobody_vouches_for_gets_to_see_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls, _ = certificate(tmp_path, "localhost")
+    with broken_server("200 with a list", tls) as server:
+        database = database_at(f"https://localhost:{server.server_address[1]}")
+        with pytest.raises(DatabaseUnavailable):
+            database.call("lull_anything", {}, timeout_seconds=5)
+        assert server.requests == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "localhost.pem"))
+        with pytest.raises(DatabaseUnavailable):
+            database_at(f"https://localhost:{server.server_address[1]}").call("lull_anything", {}, timeout_seconds=5)
+        assert server.requests == ["/rest/v1/rpc/lull_anything"]
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)

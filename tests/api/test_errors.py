@@ -3,9 +3,8 @@
 import httpx
 import pytest
 from fastapi import FastAPI
-from postgrest.exceptions import APIError
 
-from api.errors import from_database_error
+from api.errors import DatabaseRefusal, from_database_error
 from api.index import create_app
 from tests.calls import CLEANUP, settings
 from tests.in_process import client_of
@@ -76,7 +75,7 @@ def test_an_unforeseen_fault_shows_nothing_and_logs_everything(capsys: pytest.Ca
 def test_database_errors_become_problems(
     code: str | None, details: str | None, status: int, slug: str
 ) -> None:
-    problem = from_database_error(APIError({"code": code, "message": "a sentence", "details": details}))
+    problem = from_database_error(DatabaseRefusal(code, "a sentence", details), "A_VARIABLE")
     assert (problem.status, problem.slug) == (status, slug)
     assert (problem.detail == "a sentence") == str(code).startswith("PT")
 

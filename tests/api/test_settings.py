@@ -52,6 +52,12 @@ def test_env_example_says_something_about_every_variable(checkout: Path) -> None
         ("SUPABASE_URL", "https://abc.supabase.co?x=1"),
         ("SUPABASE_URL", "https://abc.supabase.co/#x"),
         ("SUPABASE_URL", "https://abc. supabase.co"),
+        ("DATABASE_URL", "host=127.0.0.1 dbname=postgres"),
+        ("DATABASE_URL", "mysql://ada:hush@127.0.0.1/postgres"),
+        ("DATABASE_URL", "postgresql://ada:hush%zz@127.0.0.1/postgres"),
+        ("DATABASE_URL", "postgresql://127.0.0.1/postgres?pgbouncer=true"),
+        ("DATABASE_MAX_CONNECTIONS", "0"),
+        ("SESSION_TOKEN_SECRET", "too short"),
         ("LOG_LEVEL", "LOUD"),
     ],
 )
@@ -60,6 +66,21 @@ def test_a_bad_value_stops_the_start_and_names_the_variable(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=f"^{variable}: "):
+        load_settings()
+
+
+@pytest.mark.parametrize("url", ["postgresql://ada:hush%zz@127.0.0.1/x", "postgres://ada:hush@[::1/x", "hush"])
+def test_a_bad_address_of_the_database_is_not_repeated(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("parameter", ["pgbouncer=true", "connection_limit=1", "supa=base-pooler.x"])
+def test_a_parameter_that_is_not_for_postgres_is_named(parameter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://ada:hush@127.0.0.1/x?sslmode=require&{parameter}")
+    with pytest.raises(SettingsError, match=f"the parameter {parameter.partition('=')[0]}, "):
         load_settings()
 
 
@@ -88,6 +109,7 @@ def test_the_legacy_key_serves_where_the_new_one_is_unset(monkeypatch: pytest.Mo
 def test_settings_do_not_show_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRON_SECRET", "hush-hush-hush-hush")
     monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_secret_hush")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://ada:hush@127.0.0.1/x")
     assert "hush" not in repr(load_settings())
 
 

@@ -4,16 +4,11 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from api.database import Database
 from api.events.addresses import AddressRefused, is_public, permitted, resolve
@@ -21,6 +16,7 @@ from api.events.delivery import DeliveryReport, deliver
 from api.events.webhook import Verdict, create_receiver, open_client, send
 from tests.broken_server import refusing_url
 from tests.calls import settings
+from tests.certificates import certificate
 from tests.events.conftest import ApiFor
 from tests.events.ledger import append, counts
 from tests.events.ledger import deliver as deliver_by_route
@@ -138,34 +134,6 @@ def test_the_next_address_is_tried_when_one_does_not_answer(
 ) -> None:
     append(sql, sessions=1)
     assert deliver_to(f"http://{NAME}:{receiver.port}/", Names(["127.0.0.9", "127.0.0.1"])).delivered == 1
-
-
-def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's TLS for this name, and a client's that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "receiver.pem"
-    pem.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        + signed.public_bytes(serialization.Encoding.PEM)
-    )
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(pem)
-    return server, ssl.create_default_context(cafile=str(pem))
 
 
 @pytest.mark.parametrize(("certified", "delivered"), [(NAME, 1), ("somebody.example.test", 0)])

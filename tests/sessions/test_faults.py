@@ -62,5 +62,5 @@ def test_without_settings_every_route_names_the_variable() -> None:
         answer = api.post(SESSIONS, json={"kind": "game"})
         assert (problem_of(answer), answer.json()["detail"]) == (
             (503, "not-configured"),
-            "SUPABASE_SECRET_KEY is not set.",
+            "SESSION_TOKEN_SECRET is not set, nor SUPABASE_SECRET_KEY.",
         )
