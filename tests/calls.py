@@ -15,7 +15,7 @@ def settings(environment: dict[str, str] | None = None, **changes: Any) -> Setti
     """Settings with the tests' secret, for the Supabase of `environment` if any."""
     known = {"SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_JWT_SECRET", "SERVICE_SECRET"}
     reached = {name.lower(): value for name, value in (environment or {}).items() if name in known}
-    return Settings(**{"cron_secret": SECRET, **reached, **changes})
+    return Settings(**{"cron_secret": SECRET, "database_url": None, **reached, **changes})
 
 
 def add_session(

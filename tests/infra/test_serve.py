@@ -68,7 +68,8 @@ def served(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...
     started: list[Served] = []
 
     def start(**changes: str) -> Served:
-        started.append(Served({**environment, **changes}, tmp_path / f"{len(started)}.log"))
+        through_postgrest = {**environment, "DATABASE_URL": ""}
+        started.append(Served({**through_postgrest, **changes}, tmp_path / f"{len(started)}.log"))
         return started[-1]
 
     yield start

@@ -43,7 +43,7 @@ def drain_in_lanes(database: Database, run: Run, size: int) -> list[int]:
         ready.wait()
         while True:
             answer = run.lane(DRAFTS, lane, now, connection)
-            deleted += answer["deleted"]
+            deleted += int(answer["deleted"])
             if answer["done"]:
                 return deleted
             now = max(1, now // 2) if answer["failed"] and not answer["skipped"] else size
