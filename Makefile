@@ -28,7 +28,7 @@ test: lint postgres15 ## run every check and test, on Postgres 15 and 18
 release-check: ## prove with the platforms' own tools that this deploys and runs (about 10 minutes)
 	$(SETUP) $(RUN) tests/requirements.txt tests/release/requirements.txt
 	@sh tests/release/packages.sh
-	@$(PYTHON) -m pytest -p tests.release.left_unrun tests/release $(ARGS)
+	@OPENAPI_EXAMPLES=200 $(PYTHON) -m pytest -p tests.release.left_unrun tests/release tests/api/test_openapi.py $(ARGS)
 
 lint: ## run ruff, mypy and import-linter
 	$(SETUP) $(RUN) tests/requirements.txt

@@ -1,4 +1,7 @@
-"""What the OpenAPI document promises holds for thousands of made-up requests, valid and not."""
+"""What the OpenAPI document promises holds for thousands of made-up requests, valid and not.
+
+`make test` makes up some for each route, `make release-check` five times as many (OPENAPI_EXAMPLES).
+"""
 
 import os
 import subprocess
@@ -13,6 +16,7 @@ from infra.local.stack import LocalSupabase
 from tests.callers import as_service, as_user, start
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
+EXAMPLES = os.environ.get("OPENAPI_EXAMPLES", "40")
 HOOKS = {"SCHEMATHESIS_HOOKS": "tests.api.schemathesis_hooks"}
 
 Explore = Callable[..., None]
@@ -31,6 +35,8 @@ def explore(api_server: str, stack: LocalSupabase, checkout: Path, tmp_path: Pat
             "run",
             f"{api_server}/api/openapi.json",
             "--no-color",
+            "--max-examples",
+            EXAMPLES,
         ]
         for name, value in headers.items():
             command += ["-H", f"{name}: {value}"]
