@@ -80,7 +80,9 @@ class PolicyOutcome(_PolicyReport):
     stop_reason: str | None
     error: str | None
     skipped_rows: list[SkippedRow]
-    pacing: Pacing | None = Field(description="Null when no batch was run.")
+    pacing: Pacing | None = Field(
+        default=None, description="Null when no batch was run, or by a database of an older release."
+    )
     busy: int = Field(description="Rows that somebody else had locked: left for the next run.")
     has_more: bool
 

@@ -45,15 +45,15 @@ def here(sound: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Doctor:
 
 
 @pytest.fixture
-def there(here: Doctor, api_server: str, live_api: httpx.Client) -> Doctor:
-    """Calls the doctor for the API that runs in a process of its own."""
+def there(here: Doctor, api_server: str, live_api: httpx.Client, admin: dict[str, str]) -> Doctor:
+    """Calls the doctor for the API that runs in a process of its own, and has run the cleanup."""
+    assert live_api.post(CLEANUP, headers=admin).status_code == 200
     return lambda *arguments, **more: here("--url", api_server, *arguments, **more)
 
 
 def test_a_sound_deployment_passes_here_and_by_url(
     here: Doctor, there: Doctor, live_api: httpx.Client, admin: dict[str, str]
 ) -> None:
-    assert live_api.post(CLEANUP, headers=admin).status_code == 200
     for report in (here(), there()):
         assert [verdict for verdict in report.verdicts if verdict.status != "ok"] == []
         assert report.exit_code == 0
@@ -180,6 +180,7 @@ def test_a_policies_file_that_was_changed_and_not_applied_fails(
 
 
 def test_no_run_for_two_intervals_fails(here: Doctor, there: Doctor, sql: Sql) -> None:
+    sql.execute("delete from lull.cleanup_runs")
     sql.execute(
         "insert into lull.cleanup_runs (status, caller, at, started_at, lease_seconds, lease_until, finished_at) "
         "select 'completed', 'vercel-cron', t, t, 45, t, t from (select now() - interval '31 minutes' as t) x"
@@ -195,7 +196,7 @@ def test_no_run_for_two_intervals_fails(here: Doctor, there: Doctor, sql: Sql) -
 def test_a_scheduler_that_only_dry_runs_fails(
     there: Doctor, sql: Sql, live_api: httpx.Client, admin: dict[str, str]
 ) -> None:
-    with planted(sql, LATE, NOT_LATE):
+    with planted(sql, f"delete from lull.cleanup_runs; {LATE}", NOT_LATE):
         for _ in range(2):
             assert live_api.get(CLEANUP, headers=admin).json()["dryRun"]
         report = there()
