@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 RUN := requirements.txt infra/requirements.txt
 SETUP := @sh infra/bootstrap.sh
 
-.PHONY: help demo dev serve test release-check lint migrate doctor package-aws postgres15 clean release-packages
+.PHONY: help demo dev serve test release-check bench bench-quick lint migrate doctor package-aws postgres15 clean release-packages
 .NOTPARALLEL:
 
 help: ## show this
@@ -29,6 +29,14 @@ release-check: ## prove with the platforms' own tools that this deploys and runs
 	$(SETUP) $(RUN) tests/requirements.txt tests/release/requirements.txt
 	@sh tests/release/packages.sh
 	@OPENAPI_EXAMPLES=200 $(PYTHON) -m pytest -p tests.release.left_unrun tests/release tests/api/test_openapi.py $(ARGS)
+
+bench: ## measure Lull beside what people use today; writes docs/performance.md (15 minutes, 20 GB)
+	$(SETUP) $(RUN) tests/bench/requirements.txt
+	@$(PYTHON) -m tests.bench $(ARGS)
+
+bench-quick: ## the same with a tenth of the rows, once, and writes nothing (3 minutes)
+	$(SETUP) $(RUN) tests/bench/requirements.txt
+	@$(PYTHON) -m tests.bench --quick $(ARGS)
 
 lint: ## run ruff, mypy and import-linter
 	$(SETUP) $(RUN) tests/requirements.txt

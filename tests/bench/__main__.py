@@ -1,0 +1,92 @@
+"""Measure Lull beside what people use today: `python -m tests.bench [--quick] [section …]`, by default all sections.
+
+A full run of all of them is recorded in docs/; `report` only writes the page again from what was recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from infra.local.environment import home
+from infra.local.errors import StackError
+from tests.bench.bases import Base, Bases
+from tests.bench.machine import about
+from tests.bench.report import record, summary, write_page
+from tests.bench.results import Results
+from tests.bench.room import FULL, QUICK, Room, Size
+from tests.bench.sections.activations import cold, warm
+from tests.bench.sections.alone import buffers, dry_run, memory
+from tests.bench.sections.beside import beside
+from tests.bench.sections.grown import grown
+from tests.bench.sections.purge import purge
+from tests.bench.servers import Servers
+
+
+def _purged(size: Size) -> list[Base]:
+    return [size.plain, size.lull, size.peers]
+
+
+# Each with the databases that it needs.
+SECTIONS: dict[str, tuple[Callable[[Room], None], Callable[[Size], list[Base]]]] = {
+    "cold": (cold, lambda size: [size.lull]),
+    "warm": (warm, lambda size: [size.lull]),
+    "dryrun": (dry_run, lambda size: [size.dry_run]),
+    "purge": (purge, _purged),
+    "traffic": (beside, lambda size: [size.plain, size.lull]),
+    "scale": (grown, lambda size: [*size.grown]),
+    "buffers": (buffers, lambda size: [*size.memory[-1:]] or [size.lull]),
+    "memory": (memory, lambda size: [*size.memory]),
+}
+_NOT_QUICK = {"scale", "memory"}
+
+
+def main() -> int:
+    """Measure what was asked for. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="100,000 sessions, one round, nothing recorded")
+    parser.add_argument("sections", nargs="*", choices=["report", *SECTIONS, []], metavar="section")
+    arguments = parser.parse_args()
+    size = QUICK if arguments.quick else FULL
+    sections = arguments.sections or [name for name in SECTIONS if not (arguments.quick and name in _NOT_QUICK)]
+    folder = home(os.environ) / "bench"
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+    try:
+        if sections == ["report"]:
+            write_page()
+            return 0
+        results = _measure(size, sections, folder)
+        print(summary(results))
+        if not arguments.quick and not arguments.sections:
+            record(results)
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _measure(size: Size, sections: list[str], folder: Path) -> Results:
+    """Measure the sections one after the other; each is kept as a CSV file of its own, too."""
+    results = Results()
+    with Servers(folder) as servers:
+        bases = Bases(servers)
+        bases.ensure(dict.fromkeys(base for name in sections for base in SECTIONS[name][1](size)))
+        results.about = about(servers)
+        for name in sections:
+            print(f"{name} …", flush=True)
+            began = time.monotonic()
+            part = Results(about=results.about)
+            SECTIONS[name][0](Room(servers, bases, size, part))
+            part.write(folder / "parts" / f"{name}.csv")
+            results.rows += part.rows
+            print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())
