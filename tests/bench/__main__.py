@@ -62,6 +62,8 @@ def main() -> int:
             return 0
         results = _measure(size, sections, folder)
         print(summary(results))
+        if arguments.quick:
+            print("\nThe targets are for a full run: with so few rows, what a run costs by itself is most of it.")
         if not arguments.quick and not arguments.sections:
             record(results)
     except StackError as error:

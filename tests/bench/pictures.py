@@ -28,11 +28,11 @@ def draw(run: Results, folder: Path) -> None:
 
 def _throughput(run: Results) -> pyplot.Figure:
     """A bar for the median of each contender's ratio to one DELETE, a dot for each round."""
-    shown = [each for each in CONTENDERS if each.shape != "peers" and each.name in run.cases("purge")]
+    shown = [each for each in CONTENDERS if each.compared_with and each.name in run.cases("purge")]
     figure, axes = pyplot.subplots(figsize=(8, 3.6))
     for place, contender in enumerate(reversed(shown)):
         these = run.values("purge", contender.name, "rows_per_second")
-        those = run.values("purge", contender.compared_with, "rows_per_second")
+        those = run.values("purge", contender.compared_with or "", "rows_per_second")
         ratios = [these[turn] / those[turn] for turn in these]
         median = run.ratio("purge", "rows_per_second", contender.name, contender.compared_with) or 0
         colour = _LULL if contender.name.startswith("lull") else _LIMIT if median == 1 else _OTHERS

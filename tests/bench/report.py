@@ -40,7 +40,8 @@ def write_page() -> None:
         raise FileNotFoundError("no run was recorded yet: make bench")
     newest = runs[-1]
     draw(newest, FOLDER)
-    page = TEMPLATE.read_text()
+    links = ", ".join(f"[run {number}](performance/run-{number}.csv)" for number in range(1, len(runs) + 1))
+    page = TEMPLATE.read_text().replace("{{runs}}", links)
     shown = {
         "targets": tables.targets(runs),
         "machine": _machine(runs),

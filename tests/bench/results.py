@@ -39,8 +39,10 @@ class Results:
         values = self.values(section, case, measure)
         return statistics.median(values.values()) if values else None
 
-    def ratio(self, section: str, measure: str, case: str, to: str) -> float | None:
+    def ratio(self, section: str, measure: str, case: str, to: str | None) -> float | None:
         """The median, over the rounds, of a case's number divided by another's of the same round."""
+        if to is None:
+            return None
         these, those = self.values(section, case, measure), self.values(section, to, measure)
         ratios = [these[turn] / those[turn] for turn in these.keys() & those.keys() if those[turn]]
         return statistics.median(ratios) if ratios else None

@@ -135,8 +135,8 @@ def grown(run: Results) -> Table:
 
 def single(run: Results) -> Table:
     """The numbers of single questions."""
-    ways = {"count": "`select count(*)` of the stale rows", "function": "dry run, the SQL function",
-            "http": "dry run, `GET /api/admin/cleanup-sessions`, all policies"}
+    ways = {"count": "`select count(*)` of the stale rows", "function": "dry run of the policy: one call of the SQL function",
+            "http": "dry run of all policies: `GET /api/admin/cleanup-sessions`, a call for each"}
     lines = [
         [f"{title}, ms", _said(run.median("dry-run", way, "ms"), "{:.1f}")]
         for way, title in ways.items()

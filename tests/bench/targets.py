@@ -86,7 +86,7 @@ TARGETS = (
     Target("buffers per row, last 10 % of batches / first 10 %, pinned transaction", "≤", 1.25, 1.05, _buffers),
     Target("rate at 10 million rows / at 1 million, as a share of the one-shot's own ratio", "≥", 0.9, 1.2, _grown),
     Target("dry run on 5 million rows, 100,000 stale / a bare `select count(*)` of them", "≤", 8, 4,
-           lambda results: results.ratio("dry-run", "ms", "http", "count")),
+           lambda results: results.ratio("dry-run", "ms", "function", "count")),
     Target("cold start of an activation / Node + supabase-js", "≤", 3, 1,
            _activations("cold", "first_answer_ms", POSTGREST)),
     Target("warm activations at 16 clients / Node + supabase-js, PostgREST transport", "≥", 0.5, 1,

@@ -81,6 +81,8 @@ NOT_RUN = {
     "aws": NotRun("needs an account; tests/release creates the stack on a local AWS", _aws),
     "sam": NotRun("needs an account; tests/release creates the stack on a local AWS", _aws),
     "make package-aws": NotRun("downloads packages for another processor; tests/release runs it", _target),
+    "make bench": NotRun("takes a quarter of an hour, and writes the page that shows it", _target),
+    "make bench-quick": NotRun("takes minutes, and is what somebody runs who wants to know", _target),
     "make serve": NotRun("runs until it is stopped; tests/infra starts it", _target),
 }
 if shutil.which("openssl"):

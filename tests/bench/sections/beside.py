@@ -55,12 +55,12 @@ def _measure(room: Room, copy: Copy, contender: Contender, turn: int) -> dict[st
     with (
         contender.start(servers, copy, contender.variables) as started,
         _traffic(servers, copy, activations),
+        Watch(servers, copy.database, started.pid, waits=True) as watch,
     ):
         time.sleep(room.size.idle_seconds)
-        with Watch(servers, copy.database, started.pid, waits=True) as watch:
-            began = time.monotonic()
-            seconds = started.work()
-            ended = time.monotonic()
+        began = time.monotonic()
+        seconds = started.work()
+        ended = time.monotonic()
     told = [each.session for each in activations if each.answer in ("activated", "restored")]
     idle = [1000 * each.latency for each in activations if began - room.size.idle_seconds + 1 <= each.due < began]
     during = [each for each in activations if began <= each.due < ended]
