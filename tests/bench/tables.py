@@ -93,10 +93,11 @@ def traffic(run: Results) -> Table:
             number("seconds", "{:.1f}"),
             number("activated", "{:,.0f}"),
             number("restored", "{:,.0f}"),
+            _said(sum(run.values("beside", case, "failed").values()), "{:.0f}"),
             _said(sum(run.values("beside", case, "lost").values()), "{:.0f}"),
         ])
     headings = ["purge beside activations", "p99 idle, ms", "p99 during, ms", "ratio", "longest, ms"]
-    more = ["longest lock wait, ms", "purge, s", "activated", "of them restored", "lost, all rounds"]
+    more = ["longest lock wait, ms", "purge, s", "activated", "of them restored", "failed", "lost, all rounds"]
     return Table([*headings, *more], lines)
 
 

@@ -23,7 +23,7 @@ import psycopg
 from tests.bench.dataset import Connection
 from tests.bench.measures import LIVE_TRAFFIC
 
-PER_SECOND = 300
+PER_SECOND = 500
 _CONNECTIONS = 16
 _RETURNING = 10  # one in so many activates a stale draft: somebody who comes back just now
 _MOST = 200 * PER_SECOND
@@ -40,7 +40,7 @@ where id = %s and status = 'draft'
 returning 'activated'
 """
 _LULL = """
-select case when (a ->> 'restored')::boolean then 'restored' when (a ->> 'activated')::boolean then 'activated' end
+select case when (a ->> 'restored')::boolean then 'restored' when (a ->> 'activated')::boolean then 'activated' else 'again' end
 from public.lull_activate_session(%s, '{"service": true}') a
 """
 
@@ -82,12 +82,11 @@ class Traffic:
                 else (self._fresh, number - number // _RETURNING - 1)
             )
             due = self._began + number / PER_SECOND
-            if place >= len(ids) or self._ended.wait(max(0.0, due - time.monotonic())):
+            session = ids[place % len(ids)]
+            if self._ended.wait(max(0.0, due - time.monotonic())):
                 return
-            answer = self._activate(connection, ids[place])
-            self.answers.append(
-                (due, time.monotonic() - due, "stale" if returning else "fresh", answer, ids[place])
-            )
+            answer = self._activate(connection, session)
+            self.answers.append((due, time.monotonic() - due, "stale" if returning else "fresh", answer, session))
 
     def _activate(self, connection: Connection, session: str) -> str:
         try:
