@@ -1,6 +1,7 @@
 """Measure Lull beside what people use today: `python -m tests.bench [--quick] [section …]`, by default all sections.
 
-A full run of all of them is recorded in docs/; `report` only writes the page again from what was recorded.
+A full run of all of them is recorded in docs/. `record` records the newest full measurement of each section, for a run
+that was interrupted; `report` only writes the page again from what was recorded.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main() -> int:
     """Measure what was asked for. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="100,000 sessions, one round, nothing recorded")
-    parser.add_argument("sections", nargs="*", choices=["report", *SECTIONS, []], metavar="section")
+    parser.add_argument("sections", nargs="*", choices=["record", "report", *SECTIONS, []], metavar="section")
     arguments = parser.parse_args()
     size = QUICK if arguments.quick else FULL
     sections = arguments.sections or [name for name in SECTIONS if not (arguments.quick and name in _NOT_QUICK)]
@@ -59,6 +60,9 @@ def main() -> int:
     try:
         if sections == ["report"]:
             write_page()
+            return 0
+        if sections == ["record"]:
+            record(_parts(folder))
             return 0
         results = _measure(size, sections, folder)
         print(summary(results))
@@ -84,10 +88,19 @@ def _measure(size: Size, sections: list[str], folder: Path) -> Results:
             began = time.monotonic()
             part = Results(about=results.about)
             SECTIONS[name][0](Room(servers, bases, size, part))
-            part.write(folder / "parts" / f"{name}.csv")
+            if size is FULL:
+                part.write(folder / "parts" / f"{name}.csv")
             results.rows += part.rows
             print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
     return results
+
+
+def _parts(folder: Path) -> Results:
+    """Put the sections together that were measured one by one, of one commit."""
+    parts = [Results.read(folder / "parts" / f"{name}.csv") for name in SECTIONS]
+    if len({part.about["commit"] for part in parts}) > 1:
+        raise StackError("the sections were measured at different commits: measure the older ones again")
+    return Results([row for part in parts for row in part.rows], parts[-1].about)
 
 
 if __name__ == "__main__":
