@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 from infra.local import ports
 from infra.local.environment import ROOT
@@ -48,7 +49,7 @@ def warm(room: Room) -> None:
                 command, environ = _server(room.servers, project, name, port)
                 child = Child(name, command, environ=environ, cwd=ROOT, log=room.servers.home / f"{name}.log")
                 running.callback(child.stop)
-                child.wait_ready(lambda port=port: ports.answers(port))  # type: ignore[misc]
+                child.wait_ready(partial(ports.answers, port))
                 urls[name] = f"http://{ports.HOST}:{port}"
                 _load(project, name, urls[name], ids, 1)
             for turn in range(1, room.size.rounds + 1):
