@@ -52,7 +52,7 @@ def _address(value: str) -> str:
 
 def _has_host(address: str, host: str) -> bool:
     """Whether an address names a host. What is not plain is httpx's to say, which takes long to import."""
-    if re.fullmatch(r"[0-9.]+", host):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+){3}", host):
         return bool(IPv4Address(host))
     if re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", host) and "xn--" not in host:
         return True

@@ -19,7 +19,7 @@ class WingedAPI(FastAPI):
         self.add_middleware(_OpenWings)
 
     def add_wing(self, addresses: str, routes: Callable[[], APIRouter]) -> None:
-        """Add routes, to be made when one is asked for; the regular expression is how their addresses begin."""
+        """Add routes, to be made when one is asked for; the regular expression says how they begin."""
         self._closed.append((re.compile(addresses), routes))
 
     def open_wings(self, path: str | None = None) -> None:
