@@ -3,7 +3,8 @@
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from fastapi import Depends, Request
@@ -11,9 +12,11 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 
-from api.access_tokens import AccessTokens, InvalidToken
 from api.errors import Problem, not_configured
 from api.settings import Settings
+
+if TYPE_CHECKING:
+    from api.access_tokens import AccessTokens
 
 SHORTEST_SECRET = 16
 
@@ -50,7 +53,9 @@ class Callers:
 
     def __init__(self, settings: Settings) -> None:
         self._service_secret = _usable(settings.service_secret)
-        self._access_tokens = AccessTokens(settings)
+        self._settings = settings
+        self._access_tokens: AccessTokens | None = None
+        self._lock = Lock()
 
     async def identify(self, request: Request) -> Caller:
         """The caller by `Authorization` (service secret or access token) and `X-Session-Token`.
@@ -66,10 +71,18 @@ class Callers:
         given = _bearer_token(request)
         if self._service_secret is not None and hmac.compare_digest(given, self._service_secret):
             return Caller(service=True)
+        # in a thread: it may have to fetch the project's keys
+        return Caller(user_id=await run_in_threadpool(self._user_of, given), token_hash=token_hash)
+
+    def _user_of(self, token: bytes) -> UUID:
+        """Whose access token this is. The first one imports what verifies it: a cold start may do without."""
+        from api.access_tokens import AccessTokens, InvalidToken
+
+        with self._lock:
+            if self._access_tokens is None:
+                self._access_tokens = AccessTokens(self._settings)
         try:
-            # in a thread: it may have to fetch the project's keys
-            user = await run_in_threadpool(self._access_tokens.user_of, given.decode("ascii"))
-            return Caller(user_id=user, token_hash=token_hash)
+            return self._access_tokens.user_of(token.decode("ascii"))
         except (InvalidToken, UnicodeDecodeError):
             raise unauthorized("The Authorization header holds no valid access token.") from None
 

@@ -8,9 +8,9 @@ import logging
 import sys
 import time
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any, TextIO
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import internal_error, problem_response
@@ -19,6 +19,7 @@ log = logging.getLogger("lull.http")
 
 ACTIVATION = ("POST", "/api/sessions/{id}/activate")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_MOST_WAITING = 100
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -39,6 +40,32 @@ class RequestNumbers:
 
     def __init__(self) -> None:
         self.since = datetime.now(UTC)
+        self._waiting: list[tuple[str, str, int, float]] = []
+        self._counters: _Counters | None = None
+        self._lock = Lock()
+
+    @property
+    def counters(self) -> "_Counters":
+        """Prometheus' counters, with every request that was counted; made when they are first asked for."""
+        with self._lock:
+            if self._counters is None:
+                self._counters = _Counters()
+            while self._waiting:
+                self._counters.count(*self._waiting.pop())
+            return self._counters
+
+    def count(self, method: str, route: str | None, status: int, seconds: float) -> None:
+        """Count an answered request; what a stranger can make up is counted under one name."""
+        self._waiting.append((method if method in _METHODS else "other", route or "none", status, seconds))
+        if len(self._waiting) > _MOST_WAITING:
+            _ = self.counters
+
+
+class _Counters:
+    def __init__(self) -> None:
+        # Imported here: the first answers of a cold start come without.
+        from prometheus_client import CollectorRegistry, Counter, Histogram
+
         self.registry = CollectorRegistry()
         self.durations = Histogram(
             "lull_http_request_duration_seconds",
@@ -54,10 +81,8 @@ class RequestNumbers:
             registry=self.registry,
         )
 
-    def count(self, method: str, route: str | None, status: int, seconds: float) -> None:
-        """Count an answered request; what a stranger can make up is counted under one name."""
-        known = method if method in _METHODS else "other"
-        self.durations.labels(known, route or "none", str(status)).observe(seconds)
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        self.durations.labels(method, route, str(status)).observe(seconds)
         if (method, route) == ACTIVATION and status >= 400:
             self.activation_errors.labels(str(status)).inc()
 

@@ -26,7 +26,7 @@ def metrics(database: Database, numbers: RequestNumbers) -> bytes:
         up.set(1)
     except Problem:
         up.set(0)
-    return generate_latest(registry) + generate_latest(numbers.registry)
+    return generate_latest(registry) + generate_latest(numbers.counters.registry)
 
 
 def _describe(registry: CollectorRegistry, known: DatabaseNumbers) -> None:

@@ -101,7 +101,7 @@ def read_stats(database: Database, numbers: RequestNumbers, days: int) -> Stats:
 def process_numbers(numbers: RequestNumbers) -> ProcessNumbers:
     """Read this process's histogram, its statuses put together per route."""
     routes: dict[tuple[str, str], _Route] = {}
-    for metric in numbers.durations.collect():
+    for metric in numbers.counters.durations.collect():
         for sample in metric.samples:
             if sample.name.endswith("_created"):
                 continue
@@ -109,7 +109,7 @@ def process_numbers(numbers: RequestNumbers) -> ProcessNumbers:
             routes.setdefault(key, _Route()).add(sample.name, sample.labels, sample.value)
     errors = {
         sample.labels["status"]: int(sample.value)
-        for metric in numbers.activation_errors.collect()
+        for metric in numbers.counters.activation_errors.collect()
         for sample in metric.samples
         if sample.name.endswith("_total")
     }

@@ -47,6 +47,7 @@ def test_env_example_says_something_about_every_variable(checkout: Path) -> None
         ("SUPABASE_URL", "http://127.0.0.1:port"),
         ("SUPABASE_URL", "http://[::1"),
         ("SUPABASE_URL", "http://:8000"),
+        ("SUPABASE_URL", "http://127.0.0.999"),
         ("SUPABASE_URL", "https://abc\\def"),
         ("SUPABASE_URL", "https://xn--a"),
         ("SUPABASE_URL", "https://abc.supabase.co?x=1"),

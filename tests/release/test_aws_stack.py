@@ -31,7 +31,7 @@ def aws(emulator: Aws, bundle: Bundle, running_stack: LocalSupabase) -> Iterator
     s3, ssm, settings = emulator.client("s3"), emulator.client("ssm"), running_stack.environment()
     s3.create_bucket(Bucket="bundles", CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_object(Bucket="bundles", Key="lull.zip", Body=bundle.zip.read_bytes())
-    for name in sorted(set(SECRETS) & set(settings)):
+    for name in sorted(set(SECRETS) & set(settings) - {"DATABASE_URL"}):  # the bundle has no psycopg
         ssm.put_parameter(Name=f"{PATH}/{name}", Value=settings[name], Type="SecureString")
     template = TEMPLATE.read_text()
     here = "CodeUri: ../../.local/aws/lull.zip"

@@ -108,7 +108,8 @@ def test_no_private_file_of_a_developer_is_in_the_function(built: Build, task: P
 
 def test_its_packages_are_the_pinned_ones(task: Path) -> None:
     def pins(lines: list[str]) -> set[str]:
-        return {re.sub(r"\[.*\]", "", line).lower().replace("_", "-") for line in lines if "==" in line}
+        bare = [re.sub(r"\[.*\]|#.*", "", line) for line in lines]
+        return {line.lower().replace("_", "-") for line in bare if "==" in line}
 
     inside = pins([f"{found.name}=={found.version}" for found in distributions(path=[str(task / "_vendor")])])
     assert pins((ROOT / "requirements.txt").read_text().splitlines()) <= inside

@@ -159,7 +159,7 @@ def test_while_storage_is_down_nothing_is_registered_and_what_was_stays(
     file = attach(early, session, owner)
     pending = register(early, session, owner)["file"]["id"]
     nowhere = settings(environment, supabase_url=refusing_url())
-    monkeypatch.setattr("api.index.FileStorage", lambda _: FileStorage(nowhere))
+    monkeypatch.setattr("api.file_storage.FileStorage", lambda _: FileStorage(nowhere))
     with client_of(create_app(settings(environment))) as api:
         for answer in (
             api.post(f"{session}/files", json=announce(), headers=owner),
