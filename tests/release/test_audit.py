@@ -16,10 +16,11 @@ from infra.local.environment import ROOT
 FILES = [
     ROOT / "requirements.txt",
     *sorted(ROOT.glob("infra/**/requirements.txt")),
-    *sorted(ROOT.glob("tests/**/requirements.txt")),
+    ROOT / "tests/requirements.txt",
+    ROOT / "tests/release/requirements.txt",
 ]
-# Installed in folders of their own by the tests that use them.
-TOOLS = sorted(ROOT.glob("tests/release/*-tools.txt"))
+# Installed by `make bench`, and in folders of their own by the tests that use them.
+OTHERS = [ROOT / "tests/bench/requirements.txt", *sorted(ROOT.glob("tests/release/*-tools.txt"))]
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(\[[a-z0-9,-]+\])?==([0-9][A-Za-z0-9.!+]*)( *;.+)?$")
 # Python's own, not chosen here.
 INSTALLERS = {"pip", "setuptools", "wheel"}
@@ -32,7 +33,7 @@ def lines_of(file: Path) -> list[str]:
     return [line for line in bare if line]
 
 
-@pytest.mark.parametrize("file", [*FILES, *TOOLS], ids=lambda file: str(file.relative_to(ROOT)))
+@pytest.mark.parametrize("file", [*FILES, *OTHERS], ids=lambda file: str(file.relative_to(ROOT)))
 def test_every_requirement_is_pinned_exactly(file: Path) -> None:
     assert [line for line in lines_of(file) if not PIN.match(line)] == []
 
@@ -46,6 +47,29 @@ def test_a_package_is_pinned_once_and_installed_as_pinned() -> None:
         assert name not in pins, f"{name} stands twice"
         pins[name] = pinned
         assert marker or version(name) == pinned, f"{name}: make release-check installs it"
+
+
+def test_no_file_of_requirements_is_forgotten_here() -> None:
+    found = [*ROOT.glob("requirements.txt"), *ROOT.glob("[it]*/**/requirements.txt")]
+    assert set(found) <= {*FILES, *OTHERS}
+
+
+def warnings_about(*pins: str) -> str:
+    """What pip says of these releases when it looks them up, and installs nothing."""
+    looking = ["install", "-q", "--dry-run", "--ignore-installed", "--no-deps", "--disable-pip-version-check"]
+    asked = subprocess.run([sys.executable, "-m", "pip", *looking, *pins], capture_output=True, text=True)
+    assert asked.returncode == 0, asked.stderr
+    return asked.stderr
+
+
+@pytest.mark.timeout(300)
+def test_no_pinned_release_was_withdrawn() -> None:
+    """The package index says which releases their makers have taken back, and pip warns of them."""
+    assert "yanked" in warnings_about("attrs==21.1.0")
+    pins = [
+        f"{found[1]}=={found[3]}" for file in FILES for line in lines_of(file) if (found := PIN.match(line))
+    ]
+    assert "yanked" not in warnings_about(*pins)
 
 
 def test_nothing_that_is_installed_conflicts() -> None:
