@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 SHORTEST_SECRET = 16
 
-# These only tell the OpenAPI document: who is calling is decided below.
+# These only tell the OpenAPI document: who is calling is decided below. CALLER_SECURITY says of a route what
+# CALLER_SCHEMES say, which declare the schemes, too; FastAPI would look at every request for them.
 ADMIN_SCHEME = [Depends(HTTPBearer(auto_error=False, scheme_name="adminSecret"))]
 CALLER_SCHEMES = [
     Depends(HTTPBearer(auto_error=False, scheme_name="accessTokenOrServiceSecret")),
     Depends(APIKeyHeader(name="X-Session-Token", auto_error=False, scheme_name="sessionToken")),
 ]
+CALLER_SECURITY: dict[str, Any] = {"security": [{"accessTokenOrServiceSecret": []}, {"sessionToken": []}]}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ log = logging.getLogger("lull.http")
 ACTIVATION = ("POST", "/api/sessions/{id}/activate")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _MOST_WAITING = 100
+_AS_JSON = json.JSONEncoder(ensure_ascii=False, default=str).encode
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -138,7 +139,7 @@ class _JsonLine(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _AS_JSON(line)
 
 
 class _Stdout(logging.StreamHandler[TextIO]):

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
-from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager, ProxyManager, Timeout
 from urllib3.exceptions import HTTPError
 from urllib3.util import make_headers, parse_url
 
@@ -23,8 +23,8 @@ class PostgREST:
     credentials = "SUPABASE_SECRET_KEY"
 
     def __init__(self, project: Project) -> None:
-        self._address = f"{project.url}/rest/v1/rpc/"
-        self._http = _pool(project.url)
+        self._http, address = _connections(project.url)
+        self._address = f"{address}/rest/v1/rpc/"
         self._headers = {
             "apikey": project.key,
             "Authorization": f"Bearer {project.key}",
@@ -35,7 +35,7 @@ class PostgREST:
         """Call a function; the time-out is for the connection, and for each read."""
         body = json.dumps(arguments, allow_nan=False)
         try:
-            answer = self._http.request(
+            answer = self._http.urlopen(
                 "POST",
                 self._address + function,
                 body=body.encode(),
@@ -55,7 +55,10 @@ class PostgREST:
 
     def close(self) -> None:
         """Close the connections that are idle."""
-        self._http.clear()
+        if isinstance(self._http, ProxyManager):
+            self._http.clear()
+        else:
+            self._http.close()
 
 
 def _refusal(answer: BaseHTTPResponse) -> DatabaseRefusal:
@@ -68,15 +71,17 @@ def _refusal(answer: BaseHTTPResponse) -> DatabaseRefusal:
     return DatabaseRefusal(*(None if word is None else str(word) for word in words))
 
 
-def _pool(url: str) -> PoolManager:
-    """Connections to this address, through the proxy that the environment names for it, if any."""
+def _connections(url: str) -> tuple[HTTPConnectionPool | ProxyManager, str]:
+    """What sends requests to an address, by the environment's proxy if any, and how they name it."""
     certificates = os.environ.get("SSL_CERT_FILE") or certifi.where()
     address, proxies = urlsplit(url), getproxies()
     proxy = proxies.get(address.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(address.netloc):
-        return PoolManager(maxsize=_MOST_CONNECTIONS, ca_certs=certificates)
+        manager = PoolManager(maxsize=_MOST_CONNECTIONS, ca_certs=certificates)
+        return manager.connection_from_url(url), address.path
     there = parse_url(proxy)
     login = make_headers(proxy_basic_auth=unquote(there.auth)) if there.auth else None
-    return ProxyManager(
+    proxied = ProxyManager(
         there._replace(auth=None).url, maxsize=_MOST_CONNECTIONS, ca_certs=certificates, proxy_headers=login
     )
+    return proxied, url

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.auth import Caller, Callers, unauthorized
@@ -25,15 +25,15 @@ from api.sessions.models import (
 from api.sessions.pages import cursor_after, position_of
 from api.sessions.requests import (
     ACTIVATES,
+    BODY,
     CREATES,
     ENDS,
     READS,
     TRANSITION,
-    Body,
     IdempotencyKey,
     Version,
-    expect_no_body,
-    guards,
+    asked_by,
+    no_body,
     no_query,
 )
 from api.wire import parse_body
@@ -46,10 +46,10 @@ One = TypeVar("One", bound=OneSession)
 
 def session_routes(creation: Creation, callers: Callers) -> APIRouter:
     """The routes of sessions, over these parts."""
-    router = APIRouter(prefix=PATH, tags=["sessions"], dependencies=guards(callers))
-    plain = [Depends(no_query)]
-    empty = [*plain, Depends(expect_no_body)]
-    who = Depends(callers.identify)
+    router = APIRouter(prefix=PATH, tags=["sessions"])
+    who = asked_by(callers)
+    plain = asked_by(callers, no_query)
+    empty = asked_by(callers, no_query, no_body)
 
     async def call(function: str, **arguments: Any) -> dict[str, Any]:
         ask = partial(creation.database.call, function, arguments, timeout_seconds=TIMEOUT_SECONDS)
@@ -61,9 +61,13 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
         owner, expected = caller.argument(), int(version.strip('"')) if version else None
         return await call(function, p_session=str(session), p_caller=owner, p_version=expected, **more)
 
-    @router.post("", status_code=201, response_model_exclude_unset=True, dependencies=plain, **CREATES)
+    @router.post("", status_code=201, response_model_exclude_unset=True, **CREATES)
     def create_session(
-        request: Request, response: Response, body: Body, key: IdempotencyKey = None, caller: Caller = who
+        request: Request,
+        response: Response,
+        caller: Caller = plain,
+        body: bytes = BODY,
+        key: IdempotencyKey = None,
     ) -> CreatedSession:
         """Create a session. An anonymous caller gets its token; a chat's draft needs the flag."""
         limits = limits_argument(creation.settings, caller, request)
@@ -92,8 +96,8 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
         )
         return SessionPage(sessions=page["sessions"], next_cursor=cursor_after(page["next"]))
 
-    @router.get("/{id}", dependencies=plain, **READS)
-    async def get_session(response: Response, session: SessionId, caller: Caller = who) -> OneSession:
+    @router.get("/{id}", **READS)
+    async def get_session(response: Response, session: SessionId, caller: Caller = plain) -> OneSession:
         """Show a session."""
         answer = await call("lull_get_session", p_session=str(session), p_caller=caller.argument())
         return _tagged(response, OneSession.model_validate(answer))
@@ -112,9 +116,9 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
         )
         return EventPage.model_validate(answer)
 
-    @router.post("/{id}/activate", dependencies=empty, **ACTIVATES)
+    @router.post("/{id}/activate", **ACTIVATES)
     async def activate_session(
-        response: Response, session: SessionId, version: Version = None, caller: Caller = who
+        response: Response, session: SessionId, version: Version = None, caller: Caller = empty
     ) -> OneSession:
         """Activate a session on its first message. Again is fine; an archived draft comes back whole."""
         answer = await transition("lull_activate_session", session, caller, version)
@@ -123,33 +127,37 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
             response.headers[f"Session-{what.capitalize()}"] = str(answer[what]).lower()
         return _tagged(response, OneSession.model_validate(answer))
 
-    @router.post("/{id}/pause", dependencies=empty, **TRANSITION)
+    @router.post("/{id}/pause", **TRANSITION)
     async def pause_session(
-        response: Response, session: SessionId, version: Version = None, caller: Caller = who
+        response: Response, session: SessionId, version: Version = None, caller: Caller = empty
     ) -> OneSession:
         """Pause an active session: no timeout cleans it."""
         answer = await transition("lull_pause_session", session, caller, version)
         return _tagged(response, OneSession.model_validate(answer))
 
-    @router.post("/{id}/resume", dependencies=empty, **TRANSITION)
+    @router.post("/{id}/resume", **TRANSITION)
     async def resume_session(
-        response: Response, session: SessionId, version: Version = None, caller: Caller = who
+        response: Response, session: SessionId, version: Version = None, caller: Caller = empty
     ) -> OneSession:
         """Resume a paused session."""
         answer = await transition("lull_resume_session", session, caller, version)
         return _tagged(response, OneSession.model_validate(answer))
 
-    @router.post("/{id}/end", dependencies=plain, **ENDS)
+    @router.post("/{id}/end", **ENDS)
     async def end_session(
-        response: Response, session: SessionId, body: Body, version: Version = None, caller: Caller = who
+        response: Response,
+        session: SessionId,
+        caller: Caller = plain,
+        body: bytes = BODY,
+        version: Version = None,
     ) -> OneSession:
         """End a session and keep it as history; a draft is discarded."""
         reason = parse_body(body, End, optional=True).reason
         answer = await transition("lull_end_session", session, caller, version, p_reason=reason)
         return _tagged(response, OneSession.model_validate(answer))
 
-    @router.post("/{id}/claim-ownership", dependencies=empty, **TRANSITION)
-    async def claim_ownership(response: Response, session: SessionId, caller: Caller = who) -> OneSession:
+    @router.post("/{id}/claim-ownership", **TRANSITION)
+    async def claim_ownership(response: Response, session: SessionId, caller: Caller = empty) -> OneSession:
         """Make the signed-in user the owner of the session whose token came along; the token is void then."""
         if caller.user_id is None:
             raise unauthorized("Claiming a session needs a user's access token beside the session's.")

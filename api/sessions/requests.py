@@ -1,18 +1,18 @@
 """What the routes of sessions have in common: headers, bodies, refusals, and how OpenAPI tells of them."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Response, params
+from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
 
-from api.auth import CALLER_SCHEMES, Callers
-from api.errors import documented
+from api.auth import CALLER_SECURITY, Caller, Callers
+from api.errors import documented, invalid_request
 from api.sessions.idempotency import PATTERN
 from api.sessions.models import End, NewSession, Nothing
 from api.wire import NotNull, parse_body, read_body, refuse_repetition
 
-Body = Annotated[bytes, Depends(read_body)]
+BODY = Depends(read_body)
 Version = Annotated[
     str | None,
     NotNull(),
@@ -64,16 +64,21 @@ _CREATED = {
 
 
 def body_of(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its body itself."""
+    """The `openapi_extra` of a caller's route that reads its body itself."""
     content = {"application/json": {"schema": model.model_json_schema()}}
-    return {"requestBody": {"required": required, "content": content}}
+    return {"requestBody": {"required": required, "content": content}, **CALLER_SECURITY}
 
 
-READS: dict[str, Any] = {"responses": documented(401, 404, 410, 422, 500, 503)}
+READS: dict[str, Any] = {
+    "responses": documented(401, 404, 410, 422, 500, 503),
+    "openapi_extra": CALLER_SECURITY,
+}
 TRANSITION: dict[str, Any] = {
-    "responses": {200: {"headers": _TAG}, **documented(400, 401, 404, 409, 410, 412, 422, 500, 503)}
+    "responses": {200: {"headers": _TAG}, **documented(400, 401, 404, 409, 410, 412, 422, 500, 503)},
+    "openapi_extra": CALLER_SECURITY,
 }
 ACTIVATES: dict[str, Any] = {
+    **TRANSITION,
     "responses": {**TRANSITION["responses"], 200: {"headers": {**_TAG, **_DONE}}},
 }
 ENDS: dict[str, Any] = {**TRANSITION, "openapi_extra": body_of(End, required=False)}
@@ -82,28 +87,35 @@ CREATES: dict[str, Any] = {
         201: {"headers": _CREATED},
         **documented(400, 401, 403, 422, 429, 500, 503, headers={429: {**_WAIT, **_LIMITS}}),
     },
-    "openapi_extra": {**body_of(NewSession, required=True), "security": [{}]},
+    "openapi_extra": {
+        **body_of(NewSession, required=True),
+        "security": [*CALLER_SECURITY["security"], {}],
+    },
 }
 
 
-def guards(callers: Callers) -> Sequence[params.Depends]:
-    """What every route asks first, in this order: who is it, and is anything said twice."""
-    return [
-        Depends(callers.identify),
-        Depends(refuse_repetition),
-        Depends(_never_stored),
-        *CALLER_SCHEMES,
-    ]
+def asked_by(callers: Callers, *checks: Callable[[Request], Awaitable[None]]) -> Any:
+    """The caller of a request, as a dependency: first who it is, then whether it passes these checks.
+
+    All in one, because FastAPI takes longer to come to a dependency than these take to answer.
+    """
+
+    async def ask(request: Request, response: Response) -> Caller:
+        response.headers["Cache-Control"] = "no-store"
+        caller = await callers.identify(request)
+        for check in (refuse_repetition, *checks):
+            await check(request)
+        return caller
+
+    return Depends(ask)
 
 
-async def no_query(_query: Annotated[Nothing, Query()]) -> None:
+async def no_query(request: Request) -> None:
     """Refuse any query."""
+    if request.query_params:
+        raise invalid_request(*((name, "unknown parameter") for name in request.query_params))
 
 
-async def expect_no_body(body: Body) -> None:
+async def no_body(request: Request) -> None:
     """Refuse a body with anything in it: nobody would read it."""
-    parse_body(body, Nothing, optional=True)
-
-
-async def _never_stored(response: Response) -> None:
-    response.headers["Cache-Control"] = "no-store"
+    parse_body(await read_body(request), Nothing, optional=True)
