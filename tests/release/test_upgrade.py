@@ -206,6 +206,7 @@ def test_a_deploy_loses_nothing(upgraded: Upgraded) -> None:
     # Helpers are dropped and made anew: a call that is in flight at that moment may find its function gone
     # and answer 500, having changed nothing. More than one for each of the two migrations is a fault.
     assert len(traffic.failed) <= 2, traffic.failed
+    assert all(": 500 " in said and "internal-error" in said for said in traffic.failed), traffic.failed
     assert traffic.lost() == []
     left = {row["id"] for row in project.sql.execute("select id::text from lull.sessions")}
     archived = {row["key"] for row in project.sql.execute("select key from lull.archive")}
