@@ -5,12 +5,12 @@ from math import isqrt
 
 _FIRST = 500
 _MOST = 5000
-_TARGET_MS = 250
+_SLOW_FIRST_ROW_MS = 250
 
 
 @dataclass
 class BatchSize:
-    """Follows the time a batch takes, and closes in on a row that makes batches fail.
+    """Follows the time that a batch is to take, and closes in on a row that makes batches fail.
 
     The oldest row goes alone: one that takes for ever is the oldest from its second run on, and is found in
     one time-out then.
@@ -42,15 +42,15 @@ class BatchSize:
             return max(1, min(self.step, self.window // 2))
         return int(self.usual)
 
-    def succeeded(self, size: int, rows: int, milliseconds: float) -> None:
+    def succeeded(self, size: int, rows: int, milliseconds: float, target_milliseconds: float) -> None:
         """Learn that a batch of `size` worked: twice the rows at most, half at least."""
         if self.window:
             self.window = max(0, self.window - rows)
         elif not self.is_proven:
             self.is_proven = True
-            self.usual = _FIRST if milliseconds <= _TARGET_MS else 1
+            self.usual = _FIRST if milliseconds <= _SLOW_FIRST_ROW_MS else 1
         elif rows == size:
-            factor = _TARGET_MS / max(milliseconds, 1)
+            factor = target_milliseconds / max(milliseconds, 1)
             self.usual = min(_MOST, max(1, self.usual * min(2, max(0.5, factor))))
 
     def failed(self, size: int, *, timed_out: bool = False) -> None:

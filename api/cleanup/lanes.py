@@ -40,7 +40,9 @@ class Lanes:
             if second is not None:
                 second.result()
 
-    def run_batch(self, policy: str, lane: int, size: BatchSize, paused: float) -> dict[str, Any]:
+    def run_batch(
+        self, policy: str, lane: int, size: BatchSize, paused: float, target_milliseconds: float
+    ) -> dict[str, Any]:
         """Delete one batch and let `size` learn from it; return the database's answer."""
         rows = size.next()
         arguments = {**self._lease, "p_policy": policy, "p_lane": lane}
@@ -63,7 +65,7 @@ class Lanes:
         elif answer["failed"] is not None:
             size.failed(answer["failed"]["size"])
         else:
-            size.succeeded(rows, answer["locked"], answer["ms"])
+            size.succeeded(rows, answer["locked"], answer["ms"], target_milliseconds)
         return answer
 
     def pause(self, seconds: float) -> float:
@@ -94,7 +96,8 @@ class _Lane:
     def batch(self) -> bool:
         """Delete one batch, wait as long as the others need; return whether it was the lane's last."""
         asked = self._size.next()
-        answer = self._lanes.run_batch(self._policy, self._number, self._size, self._paused)
+        target = self._pace.batch_milliseconds
+        answer = self._lanes.run_batch(self._policy, self._number, self._size, self._paused, target)
         full = answer["locked"] if answer["locked"] == asked else 0
         self._pace.measured(float(answer["others"]), rows=full)
         self._has_failed |= not self._size.is_steady

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 _MEMORY = 0.7  # of what was measured before; the rest is the newest batch
 _ALONE = 0.1  # others at work, on average, up to which the database counts as idle
 _WORTHWHILE_ROWS = 1500  # deleted in full batches, before a second lane is worth its while
+_BATCH_MS = 125
+_BATCH_BESIDE_OTHERS_MS = 40  # for so long, whoever comes back to a session that is going may wait for its rows
 
 
 @dataclass
@@ -24,10 +26,20 @@ class Pace:
         self.rows += rows
 
     @property
+    def is_alone(self) -> bool:
+        """Whether the database was idle but for this run."""
+        return self.others <= _ALONE
+
+    @property
+    def batch_milliseconds(self) -> float:
+        """How long a batch is to take."""
+        return _BATCH_MS if self.is_alone else _BATCH_BESIDE_OTHERS_MS
+
+    @property
     def allows_second_lane(self) -> bool:
         """Whether two batches at once would be in nobody's way, and there is work for both."""
-        return self.rows >= _WORTHWHILE_ROWS and self.others <= _ALONE
+        return self.rows >= _WORTHWHILE_ROWS and self.is_alone
 
     def pause_seconds(self, batch_milliseconds: float) -> float:
         """Seconds to wait after a batch that took so long."""
-        return 0 if self.others <= _ALONE else min(1, self.others) * batch_milliseconds / 1000
+        return 0 if self.is_alone else min(1, self.others) * batch_milliseconds / 1000

@@ -45,6 +45,10 @@ declare
     '{"locked": 0, "deleted": 0, "cascaded": 0, "files": 0, "done": false, "failed": null, "skipped": null}';
   v_answer jsonb := c_nothing;
 begin
+  -- The batch need not wait for its WAL: whatever makes a promise of it (a removal of bytes, the report) commits later, and
+  -- by waiting for its own makes this durable too. What a crash takes back before that is whole, and stale as before.
+  perform set_config('synchronous_commit', 'off', true);
+  perform set_config('application_name', lull.batch_name(p_run), true);
   perform lull.check_lease(p_run, p_token);
   v_line := lull.lock_lane(p_run, p_policy, p_lane);
   if v_line.outcome is distinct from 'open' then
@@ -62,8 +66,8 @@ begin
 
   begin
     select o_ctids, o_keys, o_rows into v_ctids, v_keys, v_rows
-    from lull.lock_stale_rows(v_policy, v_line, v_key, v_size);
-    select * into v_removed from lull.remove_rows(p_run, v_policy, v_ctids, v_keys, v_rows);
+    from lull.lock_rows(v_policy, v_line, v_key, v_size);
+    select * into v_removed from lull.take_rows(p_run, v_policy, v_ctids, v_keys, v_rows);
     perform lull.move_cursor(v_policy, p_run, p_lane, v_key, v_rows[cardinality(v_rows)]);
     v_answer := v_answer || jsonb_build_object(
       'locked', cardinality(v_rows), 'deleted', v_removed.o_deleted, 'cascaded', v_removed.o_cascaded,
@@ -82,7 +86,7 @@ begin
     v_answer := c_nothing || jsonb_build_object(
       'failed', jsonb_build_object('sqlstate', sqlstate, 'message', sqlerrm, 'size', v_size));
     if v_size = 1 and sqlstate <> c_over_limit then
-      v_answer := v_answer || lull.isolate_failure(v_policy, v_line, p_lane, v_key, v_rows, sqlstate, sqlerrm);
+      v_answer := v_answer || lull.isolate_row(v_policy, v_line, p_lane, v_key, v_rows, sqlstate, sqlerrm);
     end if;
   end;
 
@@ -143,17 +147,31 @@ as $$
   where run_id = p_run and policy = p_policy.name and lane = p_lane and p_row is not null;
 $$;
 
--- How many other clients of this database are at work just now, not counting this run's own batches. A state that the
--- owner of Lull may not see counts as idle.
+-- How many other clients of this database are at work just now. Batches of a run know one another by the name that each
+-- gives its connection for as long as it lasts. A state that the owner of Lull may not see counts as idle.
 create or replace function lull.others_at_work(p_run uuid)
 returns numeric
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  select greatest(0, count(*) - (
-    select greatest(count(*) - 1, 0) from lull.cleanup_lanes where run_id = p_run and not is_done))
-  from pg_catalog.pg_stat_activity
-  where datname = current_database() and pid <> pg_backend_pid() and state = 'active' and backend_type = 'client backend';
+begin
+  perform pg_stat_clear_snapshot();  -- within a transaction, the first look is the answer to all others
+  return (
+    select count(*)
+    from pg_catalog.pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and state = 'active'
+      and backend_type = 'client backend' and application_name <> lull.batch_name(p_run));
+end
+$$;
+
+-- What the connection of a batch is called.
+create or replace function lull.batch_name(p_run uuid)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select 'lull cleanup ' || p_run;
 $$;
 
 -- Add to the report how the run was paced: the largest batch, the pauses, and what the others were doing.
@@ -187,13 +205,13 @@ begin
   if not exists (
     select 1 from lull.cleanup_lanes where run_id = p_line.run_id and policy = p_policy.name and not is_done
   ) then
-    perform lull.close_policy(p_policy, lull.lock_lane(p_line.run_id, p_policy.name, p_lane));
+    perform lull.end_policy(p_policy, lull.lock_lane(p_line.run_id, p_policy.name, p_lane));
   end if;
 end
 $$;
 
 -- Close a policy that has no stale rows left behind this cursor, or has used up what the breaker allowed it.
-create or replace function lull.close_policy(p_policy lull.policies, p_line lull.cleanup_run_policies)
+create or replace function lull.end_policy(p_policy lull.policies, p_line lull.cleanup_run_policies)
 returns void
 language plpgsql
 set search_path = ''

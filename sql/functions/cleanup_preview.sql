@@ -24,7 +24,7 @@ begin
   into v_would, v_oldest;
   v_cascaded := case
     when v_would = 0 then '{}'
-    when lull.is_one_level(p_policy.target::regclass) then lull.count_children(p_policy, v_stale, c_most)
+    when lull.is_flat(p_policy.target::regclass) then lull.count_children(p_policy, v_stale, c_most)
     else lull.count_cascade(p_policy, v_cutoff, c_most) end;
   return jsonb_build_object(
     'policy', p_policy.name, 'target', p_policy.target, 'cutoff', v_cutoff,
@@ -36,38 +36,34 @@ begin
 end
 $$;
 
--- Whether everything below a table is directly below it, by one way only, and by a key of one column.
-create or replace function lull.is_one_level(p_table regclass)
-returns boolean
-language sql
-stable
-set search_path = ''
-as $$
-  select coalesce(bool_and(e.parent = p_table and not e.shared and cardinality(e.key_types) = 1), true)
-  from lull.cascade_edges(p_table) e;
-$$;
-
--- Count the rows directly below the first p_most stale rows, a statement for each foreign key. The keys go as one array,
--- which the child's index serves without a look at the table.
+-- Count the rows directly below the first p_most stale rows of a table with a flat cascade. Each key goes as one sorted
+-- array, which a child's index is walked along with, without a look at the table.
 create or replace function lull.count_children(p_policy lull.policies, p_stale text, p_most bigint)
 returns jsonb
 language plpgsql
 set search_path = ''
 as $$
 declare
-  v_edge record;
-  v_count bigint;
-  v_counts jsonb := '{}';
+  v_query text;
+  v_counts jsonb;
 begin
-  for v_edge in select * from lull.cascade_edges(p_policy.target::regclass) loop
-    execute format('select count(*) from %s c where c.%I = any (array(select t.%I from %s limit %s))',
-      v_edge.child, v_edge.child_columns[1], v_edge.parent_columns[1], p_stale, p_most)
-    into v_count;
-    if v_count > 0 then
-      v_counts := v_counts || jsonb_build_object(v_edge.child::text, v_count);
-    end if;
-  end loop;
-  return v_counts;
+  select format('with %s select jsonb_build_object(%s)',
+    string_agg(distinct format(
+      'keys_%1$s as materialized (select array(select x.k from (select t.%2$I as k from %3$s limit %4$s) x order by x.k) as k)',
+      k.n, e.parent_columns[1], p_stale, p_most), ', '),
+    string_agg(format('%L, (select nullif(count(*), 0) from %s c where c.%I = any ((select k from keys_%s)::%s[]))',
+      e.child::text, e.child, e.child_columns[1], k.n, e.key_types[1]), ', '))
+  into v_query
+  from lull.cascade_edges(p_policy.target::regclass) e
+  join (
+    select name, row_number() over () as n from lull.table_columns(p_policy.target::regclass)
+  ) k on k.name = e.parent_columns[1]
+  having count(*) > 0;
+  if v_query is null then
+    return '{}';
+  end if;
+  execute v_query into v_counts;
+  return jsonb_strip_nulls(v_counts);
 end
 $$;
 
@@ -90,7 +86,7 @@ declare
   v_cursor text[];
 begin
   select key_columns into v_key from lull.targets where name = p_policy.target;
-  select v_key || p_policy.clock || lull.needed_columns(v_table, jsonb_agg(to_jsonb(e)), 'keys') into v_columns
+  select v_key || p_policy.clock || lull.document_columns(v_table, jsonb_agg(to_jsonb(e)), 'keys') into v_columns
   from lull.cascade_edges(v_table) e;
   loop
     execute format('select array_agg(x.doc) from (select %s as doc from %s limit %s) x',

@@ -3,7 +3,7 @@
 -- Lock the oldest stale rows behind the cursor. A row that somebody else holds is passed over; one that changed while
 -- it was being locked is judged again as it is now. Returns their places, keys (as key_text has them) and documents,
 -- oldest first.
-create or replace function lull.lock_stale_rows(
+create or replace function lull.lock_rows(
   p_policy lull.policies, p_line lull.cleanup_run_policies, p_key text[], p_size integer,
   out o_ctids tid[], out o_keys text[], out o_rows jsonb[])
 language plpgsql
@@ -14,7 +14,7 @@ declare
   v_columns text[];
 begin
   if not p_policy.archive then
-    select p_key || p_policy.clock || lull.needed_columns(v_table, coalesce(jsonb_agg(to_jsonb(e)), '[]'))
+    select p_key || p_policy.clock || lull.document_columns(v_table, coalesce(jsonb_agg(to_jsonb(e)), '[]'))
     into v_columns
     from lull.cascade_edges(v_table) e;
   end if;
@@ -32,45 +32,60 @@ $$;
 
 -- Archive (or queue the bytes of) locked rows and everything below them, then delete them. Raises unless exactly the
 -- locked rows were archived and deleted, so that the batch undoes itself.
-create or replace function lull.remove_rows(
+create or replace function lull.take_rows(
   p_run uuid, p_policy lull.policies, p_ctids tid[], p_keys text[], p_rows jsonb[],
   out o_deleted integer, out o_cascaded integer, out o_files integer)
 language plpgsql
 set search_path = ''
 as $$
 declare
-  v_below record;
+  v_table regclass := p_policy.target::regclass;
+  v_before jsonb;
   v_archived integer;
+  v_counts jsonb;
+  v_root integer[];
+  v_tables text[] := '{}';
+  v_children jsonb[] := '{}';
 begin
-  select * into v_below from lull.walk_cascade(
-    p_policy.target::regclass, p_rows, true, case when p_policy.archive then 'full' else 'needed' end);
-  o_cascaded := (select coalesce(sum(value::integer), 0) from jsonb_each_text(v_below.o_counts));
-  o_files := coalesce((v_below.o_counts ->> 'lull.session_files')::integer, 0);
-
-  if p_policy.archive then
-    v_archived := lull.archive_rows(p_run, p_policy.name, p_policy.target, p_keys, p_rows,
-      v_below.o_root, v_below.o_table, v_below.o_row, p_policy.restore_window);
-    if v_archived <> cardinality(p_rows) then
-      raise exception 'only % of % rows could be archived', v_archived, cardinality(p_rows);
-    end if;
+  if lull.may_simply_go(p_policy) then
+    v_before := lull.deleted_below(v_table);
+  elsif p_policy.archive and lull.is_flat(v_table) and not exists (
+    select 1 from lull.archive where target = p_policy.target and key = any (p_keys)
+  ) then
+    select o_archived, o_counts into v_archived, v_counts
+    from lull.archive_flat(p_run, p_policy.name, p_policy.target, p_keys, p_rows, p_policy.restore_window);
   else
-    perform lull.queue_file_removals(
-      lull.documents_of('lull.session_files', p_policy.target, p_rows, v_below.o_table, v_below.o_row));
+    select o_root, o_table, o_row, o_counts into v_root, v_tables, v_children, v_counts
+    from lull.walk_cascade(v_table, p_rows, true, case when p_policy.archive then 'full' else 'needed' end);
+    if p_policy.archive then
+      v_archived := lull.archive_rows(p_run, p_policy.name, p_policy.target, p_keys, p_rows,
+        v_root, v_tables, v_children, p_policy.restore_window);
+    else
+      perform lull.queue_file_removals(
+        lull.documents_of('lull.session_files', p_policy.target, p_rows, v_tables, v_children));
+    end if;
   end if;
-
+  if v_archived <> cardinality(p_rows) then
+    raise exception 'only % of % rows could be archived', v_archived, cardinality(p_rows);
+  end if;
   -- Bytes of these files are the archive's business, not that of the trigger on lull.session_files.
   perform set_config('lull.cleaning', 'on', true);
   if p_policy.target = 'lull.archive' then
     o_deleted := lull.purge_archived(array(select (d ->> 'id')::bigint from unnest(p_rows) d));
   else
-    execute format('delete from %s where ctid = any ($1)', p_policy.target::regclass) using p_ctids;
+    execute format('delete from %s where ctid = any ($1)', v_table) using p_ctids;
     get diagnostics o_deleted = row_count;
   end if;
   if o_deleted <> cardinality(p_rows) then
     raise exception 'the database deleted % of % rows without an error: a trigger keeps the rest',
       o_deleted, cardinality(p_rows);
   end if;
-  perform lull.check_nothing_stayed(p_policy.target::regclass, p_rows, v_below.o_table, v_below.o_row);
+  perform lull.check_nothing_stayed(v_table, p_rows, v_tables, v_children);
+  if v_before is not null then
+    v_counts := lull.deleted_below(v_table, v_before);
+  end if;
+  o_cascaded := (select coalesce(sum(value::integer), 0) from jsonb_each_text(v_counts));
+  o_files := coalesce((v_counts ->> 'lull.session_files')::integer, 0);
   perform set_config('lull.cleaning', 'off', true);
 
   if p_policy.target = 'lull.sessions' then
@@ -81,6 +96,21 @@ begin
     end if;
   end if;
 end
+$$;
+
+-- Whether rows and what hangs below them need nothing but a delete: nothing is archived, and nothing has bytes. The delete takes
+-- it along by the foreign keys, parents first, and waits for a busy child no longer than a lock of ours would.
+create or replace function lull.may_simply_go(p_policy lull.policies)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select not p_policy.archive and p_policy.target not in ('lull.archive', 'lull.session_files')
+    and current_setting('track_counts')::boolean
+    and lull.is_flat(p_policy.target::regclass) and not exists (
+      select 1 from lull.cascade_edges(p_policy.target::regclass) e
+      where e.child = 'lull.session_files'::regclass);
 $$;
 
 -- Raise when a row below the deleted ones is still there: a BEFORE DELETE trigger can keep a child although its parent

@@ -2,7 +2,7 @@
 
 -- A batch of one row failed: step over the row. When there is none to blame, what fails is the selection itself, and
 -- the policy is closed as failed. Returns {"skipped"} or {"done": true}.
-create or replace function lull.isolate_failure(
+create or replace function lull.isolate_row(
   p_policy lull.policies, p_line lull.cleanup_run_policies, p_lane integer, p_key text[], p_rows jsonb[], p_sqlstate text,
   p_reason text)
 returns jsonb
@@ -16,7 +16,7 @@ begin
     -- The row could not be read as a whole; its key is enough to step over it.
     begin
       p_policy.archive := false;
-      select o_rows into v_rows from lull.lock_stale_rows(p_policy, p_line, p_key, 1);
+      select o_rows into v_rows from lull.lock_rows(p_policy, p_line, p_key, 1);
     exception when others then
       null;
     end;
@@ -84,7 +84,7 @@ begin
   if v_line.outcome = 'open' then
     v_policy := lull.read_policy(v_line.definition, v_line.position);
     select key_columns into v_key from lull.targets where name = v_policy.target;
-    select o_rows[1] into v_row from lull.lock_stale_rows(v_policy, v_line, v_key, 1);
+    select o_rows[1] into v_row from lull.lock_rows(v_policy, v_line, v_key, 1);
     if v_row is null then
       perform lull.close_lane(v_policy, v_line, p_lane);
     else

@@ -24,16 +24,16 @@ as $$
   order by a.attnum;
 $$;
 
--- The SQL expression that makes a document of the row aliased p_alias; of p_columns only, when given. The names are in
--- the order that jsonb keeps, so that it need not sort them for each row.
-create or replace function lull.document_expression(p_table regclass, p_alias text, p_columns text[] default null)
+-- What makes a document of the row aliased p_alias, with p_columns only, when given: names and text forms, the two arguments
+-- of jsonb_object or json_object. The names are in the order that jsonb keeps, so that it need not sort them for each row.
+create or replace function lull.document_arguments(p_table regclass, p_alias text, p_columns text[] default null)
 returns text
 language sql
 stable
 set search_path = ''
 as $$
   select format(
-    'jsonb_object(array[%s]::text[], array[%s]::text[])',
+    'array[%s]::text[], array[%s]::text[]',
     string_agg(format('%L', c.name), ', ' order by length(c.name), c.name collate "C"),
     string_agg(format(
       -- A cast to text takes away the blanks at the end of a bpchar without a length.
@@ -41,6 +41,16 @@ as $$
       p_alias, c.name), ', ' order by length(c.name), c.name collate "C"))
   from lull.table_columns(p_table) c
   where p_columns is null or c.name = any (p_columns);
+$$;
+
+-- The SQL expression that makes a document of the row aliased p_alias; of p_columns only, when given.
+create or replace function lull.document_expression(p_table regclass, p_alias text, p_columns text[] default null)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select format('jsonb_object(%s)', lull.document_arguments(p_table, p_alias, p_columns));
 $$;
 
 -- The foreign keys that a delete in p_table would follow, at any depth. `shared`: a row of the child may be reached
@@ -82,7 +92,7 @@ $$;
 --   full     to be archived
 --   needed   to be deleted: what its children refer to, and from what bytes, tombstones and events are told
 --   keys     to be counted: what its children refer to
-create or replace function lull.needed_columns(p_table regclass, p_edges jsonb, p_documents text default 'needed')
+create or replace function lull.document_columns(p_table regclass, p_edges jsonb, p_documents text default 'needed')
 returns text[]
 language sql
 stable
@@ -159,7 +169,7 @@ begin
       continue when v_parent_row is null;
 
       execute lull.cascade_query(v_edge.child, v_edge.parent_columns, v_edge.child_columns, v_edge.key_types,
-        lull.needed_columns(v_edge.child, v_edges, p_documents), p_lock, v_edge.shared)
+        lull.document_columns(v_edge.child, v_edges, p_documents), p_lock, v_edge.shared)
       into v_root, v_row, v_count, v_place
       using v_parent_root, v_parent_row, case when v_edge.shared then v_seen else '{}' end;
       continue when v_count = 0;

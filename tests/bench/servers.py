@@ -28,6 +28,7 @@ _SETTINGS = {
     "autovacuum": "off",
     "checkpoint_timeout": "1h",
     "max_wal_size": "4GB",
+    "min_wal_size": "4GB",
     "maintenance_work_mem": "512MB",
     "log_line_prefix": "%d|",
     "log_min_duration_statement": "10",  # what measures.longest_statement reads

@@ -12,7 +12,7 @@ def closing_in(size: BatchSize, poison: int) -> list[int]:
         asked.append(rows)
         if before + rows < poison:
             before += rows
-            size.succeeded(rows, rows, 250)
+            size.succeeded(rows, rows, 250, 250)
         elif rows > 1:
             size.failed(rows)
         else:
@@ -24,42 +24,42 @@ def proven() -> BatchSize:
     """What comes after the oldest row went alone."""
     size = BatchSize()
     assert size.next() == 1
-    size.succeeded(1, 1, 5)
+    size.succeeded(1, 1, 5, 250)
     assert size.next() == 500
     return size
 
 
 def test_a_slow_first_row_is_followed_by_few() -> None:
     size = BatchSize()
-    size.succeeded(1, 1, 300)
+    size.succeeded(1, 1, 300, 250)
     assert size.next() == 1
-    size.succeeded(1, 1, 100)
+    size.succeeded(1, 1, 100, 250)
     assert size.next() == 2
 
 
 def test_it_grows_while_batches_are_fast_and_at_most_doubles() -> None:
     size = proven()
-    size.succeeded(500, 500, 1)
+    size.succeeded(500, 500, 1, 250)
     assert size.next() == 1000
     for _ in range(9):
-        size.succeeded(size.next(), size.next(), 1)
+        size.succeeded(size.next(), size.next(), 1, 250)
     assert size.next() == 5000
 
 
 def test_it_shrinks_when_batches_are_slow_and_at_most_halves() -> None:
     size = proven()
-    size.succeeded(500, 500, 9999)
+    size.succeeded(500, 500, 9999, 250)
     assert size.next() == 250
-    size.succeeded(250, 250, 300)
+    size.succeeded(250, 250, 300, 250)
     assert size.next() == 208
     for _ in range(20):
-        size.succeeded(size.next(), size.next(), 9999)
+        size.succeeded(size.next(), size.next(), 9999, 250)
     assert size.next() == 1
 
 
 def test_a_short_batch_says_nothing_about_speed() -> None:
     size = proven()
-    size.succeeded(500, 3, 1)
+    size.succeeded(500, 3, 1, 250)
     assert size.next() == 500
 
 
@@ -83,11 +83,11 @@ def test_after_a_time_out_rows_go_one_by_one_because_another_is_expensive() -> N
     size.failed(500, timed_out=True)
     for _ in range(499):
         assert size.next() == 1
-        size.succeeded(1, 1, 5)
+        size.succeeded(1, 1, 5, 250)
     assert size.next() == 1
     size.skipped()
     assert size.next() == 1
-    size.succeeded(1, 1, 1)
+    size.succeeded(1, 1, 1, 250)
     assert size.next() == 2
 
 
@@ -104,5 +104,5 @@ def test_a_window_that_works_after_all_ends_without_a_skip() -> None:
     size.failed(4)
     for expected in (2, 1, 1):
         assert size.next() == expected
-        size.succeeded(expected, expected, 250)
+        size.succeeded(expected, expected, 250, 250)
     assert size.next() == 500

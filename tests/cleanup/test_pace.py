@@ -27,6 +27,10 @@ def test_beside_a_crowd_a_pause_is_as_long_as_the_batch() -> None:
     assert pace.pause_seconds(200) == pytest.approx(0.2)
 
 
+def test_batches_are_short_where_somebody_may_wait_for_them() -> None:
+    assert Pace(others=0.5).batch_milliseconds < Pace().batch_milliseconds / 2
+
+
 def test_one_glimpse_of_somebody_is_forgotten() -> None:
     pace = Pace(rows=5000)
     pace.measured(0.5, rows=2000)

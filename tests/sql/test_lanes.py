@@ -6,7 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
+import psycopg
+from psycopg.conninfo import make_conninfo
+
 from tests.sql.driver import Run, add_session, line, policies, scalar
+from tests.sql.waiting import beside, wait_until_at
 from tests.sql_servers import Database
 
 DRAFTS = "abandoned-drafts"
@@ -17,6 +21,19 @@ REFUSE_PRECIOUS = """
       return old;
     end $$;
     create trigger refuse_precious before delete on lull.sessions for each row execute function public.refuse_precious();
+"""
+
+
+# A delete of such a row is at work, without waiting for a lock, for as long as somebody holds the advisory lock.
+DELAY_SLOW = """
+    create function public.delay_slow() returns trigger language plpgsql as $$
+    begin
+      while old.title = 'slow' and not pg_try_advisory_xact_lock(1) loop
+        perform pg_sleep(0.005);
+      end loop;
+      return old;
+    end $$;
+    create trigger delay_slow before delete on lull.sessions for each row execute function public.delay_slow();
 """
 
 
@@ -105,6 +122,38 @@ def test_a_lane_passes_over_what_the_other_holds_and_does_not_wait(sql_database:
         assert len(other.execute("select id from lull.sessions for update skip locked").fetchall()) == 6
     holding.rollback()
     assert run.lane(DRAFTS, 1, 100)["deleted"] == 10
+
+
+def test_lanes_do_not_take_one_another_for_somebody_else(sql_database: Database) -> None:
+    add_drafts(sql_database, 10)
+    db, holder, second = (sql_database.connect() for _ in range(3))
+    db.execute(DELAY_SLOW)
+    add_session(db, idle="100 days", title="slow")
+    run = opened(sql_database)
+    with beside() as start:
+        with holder.transaction():
+            holder.execute("select pg_advisory_xact_lock(1)")
+            slow = start(run.lane, DRAFTS, 2, 1, second)
+            wait_until_at(db, second, "PgSleep")
+            first = run.lane(DRAFTS, 1, 5)
+        assert (first["others"], slow.result()["others"]) == (0, 0)
+
+
+def test_a_batch_sees_who_came_while_it_was_at_work(sql_database: Database) -> None:
+    db, holder, still, batch, other = (sql_database.connect() for _ in range(5))
+    db.execute(DELAY_SLOW)
+    add_session(db, idle="100 days", title="slow")
+    run = opened(sql_database)
+    elsewhere = make_conninfo(sql_database.url, dbname="postgres")  # an observer is a client at work, too
+    with beside() as start, still.transaction(), psycopg.connect(elsewhere, autocommit=True) as observer:
+        still.execute("select pg_advisory_xact_lock(2)")
+        with holder.transaction():
+            holder.execute("select pg_advisory_xact_lock(1)")
+            slow = start(run.lane, DRAFTS, 1, 1, batch)
+            wait_until_at(observer, batch, "PgSleep")
+            start(other.execute, "select pg_advisory_lock(2)")
+            wait_until_at(observer, other, "advisory")
+        assert slow.result()["others"] == 0.5, "nobody at its beginning, one at its end"
 
 
 def test_a_draft_activated_beside_two_lanes_is_not_lost(sql_database: Database) -> None:

@@ -29,6 +29,17 @@ def wait_until_blocked(observer: Connection, waiting: Connection, holder: Connec
     raise AssertionError("the connection did not come to wait for the other one")
 
 
+def wait_until_at(observer: Connection, working: Connection, event: str) -> None:
+    """Return once Postgres says that `working` is at a wait event, such as PgSleep or advisory."""
+    deadline = time.monotonic() + 20
+    query = "select coalesce(wait_event, '') from pg_stat_activity where pid = %s"
+    while time.monotonic() < deadline:
+        if scalar(observer, query, working.info.backend_pid) == event:
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"the connection did not come to {event}")
+
+
 def never_give_up(connection: Connection) -> None:
     """Let a batch wait for locks as long as a test holds it (its own limit is a tenth of a second)."""
     connection.execute(
