@@ -41,6 +41,8 @@ end
 $lull_migration$;
 """
 
+_FUNCTIONS = "select lull.replace_functions($lull_sql${sql}$lull_sql$);\n"
+
 _LATER = """\
 do $$
 declare
@@ -76,10 +78,7 @@ def script(policies: list[dict[str, object]], sql: Path = SQL) -> str:
         for path in paths
         for text in [path.read_text(encoding="utf-8")]
     ]
-    replayed = [
-        path.read_text(encoding="utf-8")
-        for path in [*function_files(sql), sql / "views.sql", sql / "grants.sql"]
-    ]
+    functions = [_FUNCTIONS.format(sql=path.read_text(encoding="utf-8")) for path in function_files(sql)]
     return "\n".join(
         [
             "-- Lull: run this whole file at once. It can be run again; it changes nothing twice.",
@@ -91,7 +90,10 @@ def script(policies: list[dict[str, object]], sql: Path = SQL) -> str:
             (sql / "ledger.sql").read_text(encoding="utf-8"),
             *migrations,
             _LATER.format(names=",".join(path.name for path in paths)),
-            *replayed,
+            *functions,
+            "select lull.retire_helpers();",
+            (sql / "views.sql").read_text(encoding="utf-8"),
+            (sql / "grants.sql").read_text(encoding="utf-8"),
             f"select lull.apply_policies($lull_policies${json.dumps(policies)}$lull_policies$);",
             "notify pgrst, 'reload schema';",
             "commit;",

@@ -77,6 +77,7 @@ as $$
       select jsonb_object_agg(p.pronamespace::regnamespace::text || '.' || p.proname, md5(replace(p.prosrc, E'\r', '')))
       from pg_catalog.pg_proc p
       where p.pronamespace = 'lull'::regnamespace
+        and coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'Retired %'
         or p.pronamespace = 'public'::regnamespace and p.proname like 'lull\_%'),
     'indexes', (
       select coalesce(jsonb_object_agg(c.relname, i.indisvalid), '{}')

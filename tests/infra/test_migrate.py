@@ -263,15 +263,6 @@ def test_an_operation_of_the_previous_release_stays_for_its_callers(
     assert scalar(db, "select public.lull_old(1)") == 7
 
 
-def test_a_helper_that_is_gone_from_the_files_is_gone(blank: Database, db: Connection, files: Path) -> None:
-    (files / "functions" / "old.sql").write_text(
-        "create function lull.old() returns int language sql as 'select 7';"
-    )
-    apply(blank, files)
-    apply(blank)
-    assert scalar(db, "select to_regprocedure('lull.old()') is null")
-
-
 def test_default_privileges_of_older_projects_open_nothing(blank: Database, db: Connection) -> None:
     for kind in ("tables", "functions", "sequences"):
         for scope in ("in schema public ", ""):

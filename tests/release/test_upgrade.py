@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from time import monotonic
 
 import httpx
 import psycopg
@@ -48,6 +49,7 @@ class Upgraded:
     project: Project  # the API before it is the old release's, started before the migration
     api: httpx.Client  # this release's
     signatures: dict[str, list[Signature]]
+    out_of_reach: list[str]  # helpers that a call which began before the migration can no longer call
     before: Snapshot
     after: Snapshot
     archived: list[tuple[str, Headers]]
@@ -89,6 +91,14 @@ def signatures_of(connection: Connection) -> dict[str, list[Signature]]:
     return found
 
 
+def helpers_of(connection: Connection) -> dict[str, int]:
+    """The functions of schema lull, by name and arguments."""
+    rows = connection.execute(
+        "select oid::regprocedure::text as name, oid::int from pg_proc where pronamespace = 'lull'::regnamespace"
+    )
+    return {row["name"]: row["oid"] for row in rows}
+
+
 @pytest.fixture(scope="module", params=[embedded_binaries(), DEBIAN_15], ids=["postgres18", "postgres15"])
 def upgraded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
     """A database that the previous release made and filled, then migrated to this release."""
@@ -113,15 +123,27 @@ def upgraded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         sql = start(psycopg.connect(stack.database_url, autocommit=True, row_factory=dict_row))
         project = Project(start(old.serving(settings, folder / "old.log")), sql, environment, receiver)
         archived, purged, keyed = fill(project)
-        signatures, before = signatures_of(sql), rows_of(sql)
+        signatures, helpers, before = signatures_of(sql), helpers_of(sql), rows_of(sql)
         assert [table for table, rows in before.items() if not rows] == [], "every table is looked at"
         done = new.migrate(stack.database_url)
         assert (done.returncode, done.stderr) == (0, "")
         after = rows_of(sql)
+        out_of_reach = sorted(dict(helpers.items() - helpers_of(sql).items()))
         wait_for_a_reload(sql, environment)
         api = start(new.serving(settings, folder / "new.log"))
         yield Upgraded(
-            old, new, project, api, signatures, before, after, archived, purged, keyed, stack.database_url
+            old,
+            new,
+            project,
+            api,
+            signatures,
+            out_of_reach,
+            before,
+            after,
+            archived,
+            purged,
+            keyed,
+            stack.database_url,
         )
 
 
@@ -166,6 +188,15 @@ def test_what_the_old_release_calls_can_still_be_called(upgraded: Upgraded) -> N
         assert (is_.returns, is_.granted) == (was.returns, was.granted), name
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="to be renamed: close_policy, isolate_failure, lock_stale_rows, needed_columns, remove_rows",
+)
+def test_a_call_in_flight_finds_every_helper_of_the_old_release(upgraded: Upgraded) -> None:
+    """Who changes how a helper is called, or what it returns, gives it another name or another number of arguments."""
+    assert upgraded.out_of_reach == []
+
+
 @pytest.mark.timeout(240)
 def test_what_began_under_the_old_release_goes_on_under_this_one(upgraded: Upgraded) -> None:
     project = replace(upgraded.project, api=upgraded.api)
@@ -190,23 +221,30 @@ def test_the_old_api_works_on_the_new_schema(upgraded: Upgraded) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_deploy_loses_nothing(upgraded: Upgraded) -> None:
-    """Both APIs serve and run the cleanup at once, and the functions are replaced under them, there and back."""
+    """Both APIs serve and run the cleanup at once, and the functions are replaced under them, there and back.
+
+    There by the old release's migration, and back by this one's: whatever was begun by then succeeds.
+    """
     project, apis = upgraded.project, [upgraded.project.api, upgraded.api]
     project.receiver.answers(204)
     project.cleans()
     stale = project.finds_stale_drafts(300)
     traffic = Traffic(apis, project.admin, as_service(project.environment), stale[::3])
+    ended: list[float] = []
 
     def deploy() -> None:
-        for release in (upgraded.old, upgraded.new):
+        for release in (upgraded.old, upgraded.new, upgraded.new):
             done = release.migrate(upgraded.url)
             assert (done.returncode, done.stderr) == (0, "")
+            ended.append(monotonic())
 
     traffic.during(deploy)
-    # Helpers are dropped and made anew: a call that is in flight at that moment may find its function gone
-    # and answer 500, having changed nothing. More than one for each of the two migrations is a fault.
-    assert len(traffic.failed) <= 2, traffic.failed
-    assert all(": 500 " in said and "internal-error" in said for said in traffic.failed), traffic.failed
+    assert [said for began, said in traffic.failed if began >= ended[0]] == []
+    # Release 0.1.0 drops every helper and makes it anew, and cannot be mended any more: a call that is in flight when
+    # its migration commits may find its function gone and answer 500, having changed nothing. More than one is a fault.
+    rolled_back = [said for began, said in traffic.failed if began < ended[0]]
+    assert len(rolled_back) <= 1, rolled_back
+    assert all(": 500 " in said and "internal-error" in said for said in rolled_back), rolled_back
     assert traffic.lost() == []
     left = {row["id"] for row in project.sql.execute("select id::text from lull.sessions")}
     archived = {row["key"] for row in project.sql.execute("select key from lull.archive")}

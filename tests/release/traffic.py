@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import cycle
 from threading import Event
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -21,7 +22,7 @@ class Traffic:
     """Threads that live with sessions, come back to stale drafts and run the cleanup while something else is done.
 
     `told` is what each session's owner was told last, `deleted` what the runs said, `failed` every answer that was
-    no success.
+    no success, with the moment at which it was asked for.
     """
 
     apis: list[httpx.Client]
@@ -30,7 +31,7 @@ class Traffic:
     returning_to: list[str]
     told: dict[str, tuple[str, Headers]] = field(default_factory=dict)
     deleted: int = 0
-    failed: list[str] = field(default_factory=list)
+    failed: list[tuple[float, str]] = field(default_factory=list)
     stopping: Event = field(default_factory=Event)
 
     def during(self, work: Callable[[], None]) -> None:
@@ -86,8 +87,9 @@ class Traffic:
                     self.deleted += run.json().get("deleted", 0) if run is not None else 0
 
     def _post(self, api: httpx.Client, path: str, headers: Headers, **body: Any) -> httpx.Response | None:
+        began = monotonic()
         answer = api.post(path, headers=headers, **body)
         if answer.is_success:
             return answer
-        self.failed.append(f"{path}: {answer.status_code} {answer.text}")
+        self.failed.append((began, f"{path}: {answer.status_code} {answer.text}"))
         return None

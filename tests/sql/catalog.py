@@ -1,4 +1,4 @@
-"""Everything that a migration makes, as lines that can be compared."""
+"""Everything that a migration makes, as lines that can be compared; not what it retires."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from pg_trigger t join relation c on c.oid = t.tgrelid where not t.tgisinternal
 union all
 select 'function ' || pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '')
 from pg_proc p where p.pronamespace in ('lull'::regnamespace, 'public'::regnamespace)
+  and coalesce(obj_description(p.oid, 'pg_proc'), '') not like 'Retired %'
 union all
 select 'schema ' || nspname || coalesce(nspacl::text, '') from pg_namespace where nspname in ('lull', 'public')
 union all
