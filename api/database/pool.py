@@ -1,7 +1,6 @@
 """A few connections to Postgres, opened when needed, looked at before they are used again."""
 
 import math
-import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +11,8 @@ from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
+from api.database.idle import is_usable
 from api.errors import DatabaseUnavailable
-
-_LONGEST_IDLE_SECONDS = 60  # shorter than what networks and poolers forget a silent connection after
 
 
 class PooledConnection(psycopg.Connection[TupleRow]):
@@ -74,7 +72,7 @@ class Pool:
         while True:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
-            if connection is None or _is_usable(connection):
+            if connection is None or is_usable(connection.fileno(), connection.idle_since):
                 return connection
             connection.close()
 
@@ -96,12 +94,3 @@ class Pool:
         connection.idle_since = time.monotonic()
         with self._lock:
             self._idle.append(connection)
-
-
-def _is_usable(connection: PooledConnection) -> bool:
-    """Whether it was used not long ago, and the server has nothing to say: that would be its goodbye."""
-    if time.monotonic() - connection.idle_since > _LONGEST_IDLE_SECONDS:
-        return False
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    return not waiting.poll(0)

@@ -23,10 +23,10 @@ Sql = psycopg.Connection[Any]
 
 # One more here is some milliseconds more for everybody who comes first: import it where it is used instead.
 PACKAGES = {
-    "annotated_doc", "annotated_types", "anyio", "fastapi", "idna", "opentelemetry", "pydantic",
+    "annotated_doc", "annotated_types", "anyio", "fastapi", "opentelemetry", "pydantic",
     "pydantic_core", "sniffio", "starlette", "typing_extensions", "typing_inspection",
 }  # fmt: skip
-TRANSPORTS = {"postgrest": {"certifi", "urllib3"}, "direct": {"psycopg", "psycopg_binary"}}
+TRANSPORTS = {"postgrest": set[str](), "direct": {"psycopg", "psycopg_binary"}}
 WINGS = {"api.cleanup", "api.cleanup.policies"}  # a wrong policies file stops the start
 
 SCRIPT = """
