@@ -36,6 +36,7 @@ from api.sessions.requests import (
     no_body,
     no_query,
 )
+from api.winged import wing_router
 from api.wire import parse_body
 
 PATH = "/api/sessions"
@@ -46,7 +47,7 @@ One = TypeVar("One", bound=OneSession)
 
 def session_routes(creation: Creation, callers: Callers) -> APIRouter:
     """The routes of sessions, over these parts."""
-    router = APIRouter(prefix=PATH, tags=["sessions"])
+    router = wing_router(prefix=PATH, tags=["sessions"])
     who = asked_by(callers)
     plain = asked_by(callers, no_query)
     empty = asked_by(callers, no_query, no_body)
