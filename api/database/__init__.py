@@ -1,7 +1,11 @@
 """The one door to Postgres: call a SQL function by name, through PostgREST or directly."""
 
+import asyncio
 import logging
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from threading import Lock
 from typing import Any, Protocol
 
@@ -9,6 +13,8 @@ from api.errors import DatabaseRefusal, DatabaseUnavailable, from_database_error
 from api.settings import Settings
 
 log = logging.getLogger("lull.database")
+
+_MOST_THREADS = 40  # that wait for answers, as many as FastAPI has for plain functions
 
 
 class Transport(Protocol):
@@ -33,7 +39,15 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._transport: Transport | None = None
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, "database")
         self._lock = Lock()
+
+    async def ask(
+        self, function: str, arguments: dict[str, Any], *, timeout_seconds: float
+    ) -> dict[str, Any]:
+        """Do `call` in a thread, and wait for it."""
+        call = partial(self.call, function, arguments, timeout_seconds=timeout_seconds)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, call)
 
     def call(self, function: str, arguments: dict[str, Any], *, timeout_seconds: float) -> dict[str, Any]:
         """Call a function and return its `jsonb` object. Never retries.

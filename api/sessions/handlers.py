@@ -1,11 +1,9 @@
 """The routes under /api/sessions: the whole life of a session."""
 
-from functools import partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from api.auth import Caller, Callers, unauthorized
 from api.sessions.creation import TIMEOUT_SECONDS, Creation
@@ -53,8 +51,7 @@ def session_routes(creation: Creation, callers: Callers) -> APIRouter:
     empty = asked_by(callers, no_query, no_body)
 
     async def call(function: str, **arguments: Any) -> dict[str, Any]:
-        ask = partial(creation.database.call, function, arguments, timeout_seconds=TIMEOUT_SECONDS)
-        return await run_in_threadpool(ask)
+        return await creation.database.ask(function, arguments, timeout_seconds=TIMEOUT_SECONDS)
 
     async def transition(
         function: str, session: UUID, caller: Caller, version: str | None, **more: Any
