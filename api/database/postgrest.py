@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from api.database.http import HTTPError, server_at
+from api.database.threads import in_thread
 from api.errors import DatabaseRefusal, DatabaseUnavailable
 from api.project import Project
 
@@ -37,6 +38,10 @@ class PostgREST:
             return json.loads(answer)
         except ValueError as error:  # a proxy's HTML page with status 200
             raise DatabaseUnavailable from error
+
+    async def ask(self, function: str, arguments: dict[str, Any], timeout_seconds: float) -> object:
+        """Do `call` in a thread."""
+        return await in_thread(self.call, function, arguments, timeout_seconds)
 
     def close(self) -> None:
         """Close the connections that are idle."""
