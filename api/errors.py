@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -145,12 +146,17 @@ def documented(
     *statuses: int, headers: dict[int, dict[str, Any]] | None = None
 ) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route for the OpenAPI document: these errors, each a problem."""
-    content = {"application/problem+json": {"schema": ProblemBody.model_json_schema()}}
+    content = {"application/problem+json": {"schema": _problem_schema()}}
     more = {status: {"headers": described} for status, described in (headers or {}).items()}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content, **more.get(status, {})}
         for status in statuses
     }
+
+
+@cache
+def _problem_schema() -> dict[str, Any]:
+    return ProblemBody.model_json_schema()
 
 
 def from_database_error(error: DatabaseRefusal, credentials: str) -> Problem:

@@ -1,23 +1,25 @@
 """Every environment variable of Lull: its name, type, default and meaning. Read once, then injected."""
 
 import hmac
+import os
 import re
 from decimal import Decimal
 from ipaddress import IPv4Address
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
     ValidationError,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 def _comma_separated(value: object) -> object:
@@ -29,11 +31,10 @@ _WORD = "[A-Za-z0-9_.+-]+"
 _Hours = Annotated[float, Field(ge=0.1, le=8760, allow_inf_nan=False)]
 _Minutes = Annotated[float, Field(ge=1, le=525_600, allow_inf_nan=False)]
 _Percent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=2, allow_inf_nan=False)]
-_UserIds = Annotated[frozenset[UUID], NoDecode, BeforeValidator(_comma_separated)]
+_UserIds = Annotated[frozenset[UUID], BeforeValidator(_comma_separated)]
 _Count = Annotated[int, Field(ge=0, le=1_000_000)]
 _FileTypes = Annotated[
     tuple[Annotated[str, StringConstraints(to_lower=True, pattern=rf"^(\*/\*|{_WORD}/(\*|{_WORD}))$")], ...],
-    NoDecode,
     BeforeValidator(_comma_separated),
 ]
 
@@ -95,16 +96,14 @@ class SettingsError(ValueError):
     """The environment cannot be used; the message names each variable and what is wrong with it."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What the environment says; an empty variable counts as unset.
 
     The ages have no default here: unset means what `policies.toml` says. A missing secret or database is no
     reason not to start: the routes that need it answer 503 and name the variable.
     """
 
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
-    )
+    model_config = ConfigDict(extra="ignore", frozen=True, validate_by_name=True)
 
     cron_secret: SecretStr | None = None
     cron_secret_previous: SecretStr | None = None
@@ -173,6 +172,9 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{**_environment(), **given})
+
     def derived_key(self, purpose: bytes) -> bytes | None:
         """A key for one purpose, from SESSION_TOKEN_SECRET or the secret key; None when neither is set."""
         secret = self.session_token_secret or self.supabase_secret_key
@@ -194,6 +196,19 @@ class Settings(BaseSettings):
 
 def _times(seconds: int, value: float | None) -> float | None:
     return None if value is None else seconds * value
+
+
+def _environment() -> dict[str, str]:
+    """What the environment says, by the fields' names; a variable may be in lower case, too."""
+    values = {name.upper(): value for name, value in os.environ.items() if value}
+    found = {}
+    for field, info in Settings.model_fields.items():
+        alias = info.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [field.upper()]
+        value = next((values[str(name)] for name in names if name in values), None)
+        if value is not None:
+            found[field] = value
+    return found
 
 
 def load_settings() -> Settings:

@@ -1,6 +1,9 @@
 """The door to the database, opened each way there is, and functions to call through it."""
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,6 +11,8 @@ import psycopg
 import pytest
 
 from api.database import Database
+from api.database.direct import Direct
+from api.errors import DatabaseRefusal, Problem
 from api.settings import Settings
 from infra.local.stack import LocalSupabase
 from tests.calls import settings
@@ -23,7 +28,20 @@ def probes(running_stack: LocalSupabase) -> Iterator[None]:
         drop_probes(sql)
 
 
-@pytest.fixture(params=["postgrest", "direct"])
+class Asked(Database):
+    """Calls directly from an event loop of each call's own, with nothing left to look up or to open."""
+
+    def call(self, function: str, arguments: dict[str, Any], *, timeout_seconds: float) -> dict[str, Any]:
+        direct = self._connected()
+        assert isinstance(direct, Direct)
+        with suppress(psycopg.Error, Problem, DatabaseRefusal):
+            if direct._known(function, arguments) is None:
+                with direct._pool.connection(time.monotonic() + timeout_seconds) as connection:
+                    direct._compose(connection, function, arguments)
+        return asyncio.run(self.ask(function, arguments, timeout_seconds=timeout_seconds))
+
+
+@pytest.fixture(params=["postgrest", "direct", "asked"])
 def transport(request: pytest.FixtureRequest) -> str:
     """Which way the calls go."""
     return str(request.param)
@@ -43,7 +61,7 @@ def settings_for(running_stack: LocalSupabase, probes: None) -> Callable[..., Se
 @pytest.fixture
 def database(settings_for: Callable[..., Settings], transport: str) -> Database:
     """The door, opened that way."""
-    return Database(settings_for(transport))
+    return (Asked if transport == "asked" else Database)(settings_for(transport))
 
 
 @pytest.fixture

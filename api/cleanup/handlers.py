@@ -16,6 +16,7 @@ from api.cleanup.report import MOST_ROWS, PATH, dry_run_report, run_report
 from api.cleanup.run import Cleanup, run_cleanup
 from api.errors import documented, invalid_request
 from api.settings import Settings
+from api.winged import wing_router
 from api.wire import NotNull, PlainDigits
 
 
@@ -67,7 +68,7 @@ def cleanup_routes(settings: Settings, cleanup: Cleanup) -> APIRouter:
 
     # In this order, and before the query is read: who is not the admin learns nothing about it.
     guards = [Depends(admin), Depends(_refuse_what_nobody_reads), *ADMIN_SCHEME]
-    router = APIRouter(tags=["cleanup"], dependencies=guards)
+    router = wing_router(tags=["cleanup"], dependencies=guards)
     errors = documented(401, 409, 422, 500, 503)
 
     @router.get(PATH, responses=errors)

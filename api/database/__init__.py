@@ -2,6 +2,8 @@
 
 import logging
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Protocol
 
@@ -23,6 +25,9 @@ class Transport(Protocol):
         Raises DatabaseRefusal, or DatabaseUnavailable from the reason.
         """
 
+    async def ask(self, function: str, arguments: dict[str, Any], timeout_seconds: float) -> object:
+        """Do `call` without keeping the event loop."""
+
     def close(self) -> None:
         """Close the connections that are idle."""
 
@@ -42,24 +47,18 @@ class Database:
         function refused, or DatabaseUnavailable when nobody can say whether the call took effect.
         """
         transport = self._connected()
-        try:
+        with _explained(function, transport):
             answer = transport.call(function, arguments, timeout_seconds)
-        except DatabaseRefusal as refusal:
-            problem = from_database_error(refusal, transport.credentials)
-            log.log(
-                logging.WARNING if problem.status >= 500 else logging.INFO,
-                "database refused",
-                extra={"fields": {"function": function, "code": refusal.code, "message": refusal.message}},
-            )
-            raise problem from refusal
-        except DatabaseUnavailable as problem:
-            reason = repr(problem.__cause__)
-            log.warning("database unreachable", extra={"fields": {"function": function, "error": reason}})
-            raise
-        if not isinstance(answer, dict):
-            log.warning("database answered no object", extra={"fields": {"function": function}})
-            raise DatabaseUnavailable
-        return answer
+        return _object(function, answer)
+
+    async def ask(
+        self, function: str, arguments: dict[str, Any], *, timeout_seconds: float
+    ) -> dict[str, Any]:
+        """Do `call` without keeping the event loop."""
+        transport = self._connected()
+        with _explained(function, transport):
+            answer = await transport.ask(function, arguments, timeout_seconds)
+        return _object(function, answer)
 
     def _connected(self) -> Transport:
         with self._lock:
@@ -67,6 +66,32 @@ class Database:
                 self._transport = _transport_of(self._settings)
                 weakref.finalize(self, self._transport.close)
             return self._transport
+
+
+@contextmanager
+def _explained(function: str, transport: Transport) -> Iterator[None]:
+    """Raise a refusal as the problem that it is to a caller; the log has what the caller must not see."""
+    try:
+        yield
+    except DatabaseRefusal as refusal:
+        problem = from_database_error(refusal, transport.credentials)
+        log.log(
+            logging.WARNING if problem.status >= 500 else logging.INFO,
+            "database refused",
+            extra={"fields": {"function": function, "code": refusal.code, "message": refusal.message}},
+        )
+        raise problem from refusal
+    except DatabaseUnavailable as problem:
+        reason = repr(problem.__cause__)
+        log.warning("database unreachable", extra={"fields": {"function": function, "error": reason}})
+        raise
+
+
+def _object(function: str, answer: object) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        log.warning("database answered no object", extra={"fields": {"function": function}})
+        raise DatabaseUnavailable
+    return answer
 
 
 def _transport_of(settings: Settings) -> Transport:

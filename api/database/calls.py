@@ -24,13 +24,15 @@ _SIGNATURE = """
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a function with certain arguments.
+    """A call of a function with certain arguments: a text in three parts.
 
-    `text` has two parameters: the milliseconds it may take, and its arguments as JSON. `seconds` is the
-    function's own statement time-out, where it has one.
+    Between them come the milliseconds that it may take, and its arguments as a literal of JSON. `seconds` is
+    the function's own statement time-out, where it has one.
     """
 
-    text: str
+    before: bytes
+    between: bytes
+    after: bytes
     seconds: float | None
 
 
@@ -50,13 +52,11 @@ def compose_call(cursor: Cursor[Any], function: str, names: Collection[str]) -> 
         return None
     named = [sql.SQL("{0} => _.{0}").format(sql.Identifier(name)) for name in names]
     columns = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(types[name])) for name in names]
-    text = sql.SQL(
-        "{read_only}set local statement_timeout = %s; "
-        "select {function}({named}) from pg_catalog.json_to_record(%s) as _({columns})"
-    ).format(
-        read_only=sql.SQL("set transaction read only; " if read_only else ""),
-        function=sql.Identifier("public", function),
-        named=sql.SQL(", ").join(named),
-        columns=sql.SQL(", ").join(columns) if names else sql.SQL("nothing text"),
+    before = sql.SQL("{}set local statement_timeout = ").format(
+        sql.SQL("set transaction read only; " if read_only else "")
     )
-    return Call(text.as_string(), seconds or None)
+    between = sql.SQL("; select {}({}) from pg_catalog.json_to_record(").format(
+        sql.Identifier("public", function), sql.SQL(", ").join(named)
+    )
+    after = sql.SQL(") as _({})").format(sql.SQL(", ").join(columns) if names else sql.SQL("nothing text"))
+    return Call(before.as_bytes(), between.as_bytes(), after.as_bytes(), seconds or None)

@@ -3,12 +3,15 @@
 import json
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 
 from api.database.calls import Call, compose_call
 from api.database.pool import Pool, PooledConnection
+from api.database.threads import in_thread
 from api.errors import MISSING_FUNCTION, DatabaseRefusal, DatabaseUnavailable
 
 _CALL_LIFETIME_SECONDS = 60  # for so long a time-out that a function was given goes unnoticed
@@ -35,36 +38,62 @@ class Direct:
         The function's own statement time-out, where that is shorter, is sent along: by itself it does not
         stop a direct call.
         """
-        body = json.dumps(arguments, allow_nan=False)
         deadline = time.monotonic() + timeout_seconds
-        try:
-            with self._pool.connection(deadline) as connection:
-                call = self._call_of(connection, function, tuple(arguments))
-                seconds = _SHARE_OF_THE_TIME * (deadline - time.monotonic())
-                milliseconds = max(1, int(1000 * min(seconds, call.seconds or seconds)))
-                cursor = connection.execute(call.text, (milliseconds, body))
-                while cursor.nextset():
-                    pass  # until the answer of the last statement
-                row = cursor.fetchone()
-        except psycopg.Error as error:
-            if not (error.sqlstate or "").startswith("PT"):
-                self._calls.pop((function, *arguments), None)
-            raise _meaning(error) from error
-        return row[0] if row else None
+        with self._translated(function, arguments), self._pool.connection(deadline) as connection:
+            call = self._known(function, arguments) or self._compose(connection, function, arguments)
+            return _value(connection.ask(_text(call, connection, arguments)))
+
+    async def ask(self, function: str, arguments: dict[str, Any], timeout_seconds: float) -> object:
+        """Do `call` in the event loop where only the answer has to be waited for, and else in a thread."""
+        deadline = time.monotonic() + timeout_seconds
+        async with self._pool.turn(deadline):
+            call = self._known(function, arguments)
+            lent = self._pool.idle_connection(deadline) if call else None
+            if call is None or lent is None:
+                return await in_thread(self.call, function, arguments, deadline - time.monotonic())
+            with self._translated(function, arguments), lent as connection:
+                return _value(await connection.ask_async(_text(call, connection, arguments)))
 
     def close(self) -> None:
         """Close the connections that are idle."""
         self._pool.close()
 
-    def _call_of(self, connection: PooledConnection, function: str, names: tuple[str, ...]) -> Call:
-        key = (function, *names)
-        composed_at, call = self._calls.get(key, (0.0, None))
-        if call is None or time.monotonic() - composed_at > _CALL_LIFETIME_SECONDS:
-            call = compose_call(connection.cursor(), function, names)
-            if call is None:
-                raise DatabaseRefusal(MISSING_FUNCTION, f"no function {function} takes {', '.join(names)}")
-            self._calls[key] = time.monotonic(), call
+    def _known(self, function: str, arguments: dict[str, Any]) -> Call | None:
+        composed_at, call = self._calls.get((function, *arguments), (0.0, None))
+        return call if time.monotonic() - composed_at <= _CALL_LIFETIME_SECONDS else None
+
+    def _compose(self, connection: PooledConnection, function: str, arguments: dict[str, Any]) -> Call:
+        call = compose_call(connection.cursor(), function, arguments)
+        if call is None:
+            raise DatabaseRefusal(MISSING_FUNCTION, f"no function {function} takes {', '.join(arguments)}")
+        self._calls[(function, *arguments)] = time.monotonic(), call
         return call
+
+    @contextmanager
+    def _translated(self, function: str, arguments: dict[str, Any]) -> Iterator[None]:
+        """Raise what psycopg raises as what it means; after an error the catalog is asked again."""
+        try:
+            yield
+        except psycopg.Error as error:
+            if not (error.sqlstate or "").startswith("PT"):
+                self._calls.pop((function, *arguments), None)
+            raise _meaning(error) from error
+
+
+def _text(call: Call, connection: PooledConnection, arguments: dict[str, Any]) -> bytes:
+    """The call's text with its arguments and the time that it may take."""
+    seconds = _SHARE_OF_THE_TIME * (connection.deadline - time.monotonic())
+    milliseconds = max(1, int(1000 * min(seconds, call.seconds or seconds)))
+    body = connection.literal(json.dumps(arguments, allow_nan=False))
+    return call.before + b"%d" % milliseconds + call.between + body + call.after
+
+
+def _value(answer: bytes | None) -> object:
+    """The JSON that a function returned; None for what is no JSON."""
+    try:
+        return json.loads(answer or b"null")
+    except ValueError:
+        return None
 
 
 def _meaning(error: psycopg.Error) -> DatabaseRefusal | DatabaseUnavailable:

@@ -7,6 +7,7 @@ from api.auth import require_admin
 from api.errors import documented
 from api.events.delivery import DeliveryReport, Webhooks, deliver
 from api.events.webhook import create_receiver
+from api.winged import wing_router
 
 ROUTE_SECONDS = 25.0
 
@@ -18,7 +19,7 @@ def event_routes(webhooks: Webhooks) -> APIRouter:
         require_admin(request, webhooks.settings)
 
     scheme = HTTPBearer(auto_error=False, scheme_name="adminSecret")
-    router = APIRouter(tags=["events"], dependencies=[Depends(admin), Depends(scheme)])
+    router = wing_router(tags=["events"], dependencies=[Depends(admin), Depends(scheme)])
 
     @router.post("/api/admin/deliver", responses=documented(401, 500, 503))
     def deliver_events(response: Response) -> DeliveryReport:

@@ -15,6 +15,7 @@ from api.insight.metrics import CONTENT_TYPE, metrics
 from api.insight.stats import Stats, read_stats
 from api.observability import RequestNumbers
 from api.settings import Settings
+from api.winged import wing_router
 from api.wire import Answer, PlainDigits, Question, refuse_repetition
 
 _NEVER_STORED = {"Cache-Control": "no-store"}
@@ -55,7 +56,7 @@ def insight_routes(
     settings: Settings, database: Database, callers: Callers, decide: Decide, numbers: RequestNumbers
 ) -> APIRouter:
     """The read-only routes, over these parts."""
-    router = APIRouter(tags=["insight"], dependencies=[Depends(_never_stored)])
+    router = wing_router(tags=["insight"], dependencies=[Depends(_never_stored)])
 
     def admin(request: Request) -> None:
         require_admin(request, settings)

@@ -6,6 +6,7 @@ from api.auth import ADMIN_SCHEME, require_admin
 from api.errors import documented
 from api.insight.checkup import Checkup, Deployment, examine
 from api.insight.health import CleanupHealth, cleanup_health, read_cleanup_facts
+from api.winged import wing_router
 from api.wire import refuse_repetition
 
 _NEVER_STORED = {"Cache-Control": "no-store"}
@@ -13,7 +14,7 @@ _NEVER_STORED = {"Cache-Control": "no-store"}
 
 def health_routes(deployment: Deployment) -> APIRouter:
     """The routes by which a deployment says how it is."""
-    router = APIRouter(tags=["insight"])
+    router = wing_router(tags=["insight"])
     settings, database = deployment.settings, deployment.database
 
     def admin(request: Request) -> None:

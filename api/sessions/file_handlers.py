@@ -10,6 +10,7 @@ from api.sessions.file_models import FileList, FileWithDownload, NewFile, OneFil
 from api.sessions.files import SessionFiles
 from api.sessions.models import Id
 from api.sessions.requests import BODY, READS, asked_by, body_of, no_body, no_query
+from api.winged import wing_router
 from api.wire import parse_body
 
 PATH = "/api/sessions/{id}/files"
@@ -30,7 +31,7 @@ _REGISTERS: dict[str, Any] = {
 
 def file_routes(files: SessionFiles, callers: Callers) -> APIRouter:
     """The routes of a session's files, over these parts."""
-    router = APIRouter(prefix=PATH, tags=["files"])
+    router = wing_router(prefix=PATH, tags=["files"])
     plain = asked_by(callers, no_query)
     empty = asked_by(callers, no_query, no_body)
 

@@ -1,11 +1,9 @@
 """The routes under /api/sessions: the whole life of a session."""
 
-from functools import partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from api.auth import Caller, Callers, unauthorized
 from api.sessions.creation import TIMEOUT_SECONDS, Creation
@@ -36,6 +34,7 @@ from api.sessions.requests import (
     no_body,
     no_query,
 )
+from api.winged import wing_router
 from api.wire import parse_body
 
 PATH = "/api/sessions"
@@ -46,14 +45,13 @@ One = TypeVar("One", bound=OneSession)
 
 def session_routes(creation: Creation, callers: Callers) -> APIRouter:
     """The routes of sessions, over these parts."""
-    router = APIRouter(prefix=PATH, tags=["sessions"])
+    router = wing_router(prefix=PATH, tags=["sessions"])
     who = asked_by(callers)
     plain = asked_by(callers, no_query)
     empty = asked_by(callers, no_query, no_body)
 
     async def call(function: str, **arguments: Any) -> dict[str, Any]:
-        ask = partial(creation.database.call, function, arguments, timeout_seconds=TIMEOUT_SECONDS)
-        return await run_in_threadpool(ask)
+        return await creation.database.ask(function, arguments, timeout_seconds=TIMEOUT_SECONDS)
 
     async def transition(
         function: str, session: UUID, caller: Caller, version: str | None, **more: Any

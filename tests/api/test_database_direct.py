@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.database import Database, pool
+from api.database import Database, idle
 from api.errors import DatabaseUnavailable, Problem
 from api.index import create_app
 from api.settings import Settings
@@ -111,7 +111,7 @@ def test_a_connection_that_was_silent_for_long_is_not_trusted(
 ) -> None:
     before = set(server_processes(shared_connection))
     call(database, "probe_read")
-    monkeypatch.setattr(pool, "_LONGEST_IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(idle, "_LONGEST_IDLE_SECONDS", -1.0)
     [first] = set(server_processes(shared_connection)) - before
     call(database, "probe_read")
     assert first not in server_processes(shared_connection)
