@@ -6,15 +6,14 @@ _MEMORY = 0.7  # of what was measured before; the rest is the newest batch
 _ALONE = 0.1  # others at work, on average, up to which the database counts as idle
 _WORTHWHILE_ROWS = 1500  # deleted in full batches, before a second lane is worth its while
 _BATCH_MS = 125
-_BATCH_BESIDE_OTHERS_MS = 40  # for so long, whoever comes back to a session that is going may wait for its rows
+_BATCH_BESIDE_OTHERS_MS = 25  # who comes back to a session that is just going waits as long
 
 
 @dataclass
 class Pace:
     """Follows what the batches measure: how many other clients of the database were at work meanwhile.
 
-    The pause after a batch is as long as the batch was, times the share of it during which somebody else
-    wanted the database: nothing when it is idle, the batch's own time when there is always somebody.
+    Nobody to be seen: no pause. Somebody half of the time or more: a pause as long as the batch was.
     """
 
     others: float = 0
@@ -42,4 +41,4 @@ class Pace:
 
     def pause_seconds(self, batch_milliseconds: float) -> float:
         """Seconds to wait after a batch that took so long."""
-        return 0 if self.is_alone else min(1, self.others) * batch_milliseconds / 1000
+        return 0 if self.is_alone else min(1, 2 * self.others) * batch_milliseconds / 1000

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -31,7 +32,7 @@ nulls = ["first_message_at"]
 clock = "last_activity_at"
 age = "24 h"
 age_variable = "SESSION_CLEANUP_THRESHOLD_HOURS"
-archive = false
+archive = {archive}
 """
 
 
@@ -121,14 +122,16 @@ def _node(script: str) -> Callable[[Servers], list[str]]:
 
 
 @contextmanager
-def lull(servers: Servers, copy: Copy, variables: dict[str, str]) -> Iterator[Started]:
-    """Lull as it runs anywhere: its API, called over HTTP."""
+def lull(
+    servers: Servers, copy: Copy, variables: dict[str, str], *, archive: bool = False
+) -> Iterator[Started]:
+    """Lull as it runs anywhere: its API, called over HTTP. `archive` is for a team's plain tables; its own always are."""
     mode = variables.get("MODE")
     policy = "abandoned-drafts" if copy.base.shape == "lull" else f"stale-sessions{f'-{mode}' if mode else ''}"
     # In one run, on the slowest machine, too.
     settings = {"SESSION_CLEANUP_THRESHOLD_HOURS": hours_since(copy.cutoff), "CLEANUP_TIME_BUDGET_SECONDS": "840"}
     if copy.base.shape == "plain":
-        settings["POLICIES_FILE"] = str(_policies_file(servers.home, copy.base.modes))
+        settings["POLICIES_FILE"] = str(_policies_file(servers.home, copy.base.modes, archive))
     with (
         servers.project(copy.database) as project,
         servers.api(project, **settings) as api,
@@ -147,16 +150,19 @@ def lull(servers: Servers, copy: Copy, variables: dict[str, str]) -> Iterator[St
         yield Started(api.pid, work)
 
 
-def _policies_file(home: Path, modes: int) -> Path:
-    """A team's own policies for its own tables, without an archive."""
+def _policies_file(home: Path, modes: int, archive: bool) -> Path:
+    """A team's own policies for its own tables."""
     each = [("", "")] if modes == 1 else [(f"-m{mode}", f', mode = "m{mode}"') for mode in range(modes)]
     path = home / "policies.toml"
-    path.write_text("".join(_POLICY.format(suffix=suffix, mode=mode) for suffix, mode in each))
+    path.write_text("".join(_POLICY.format(suffix=suffix, mode=mode, archive=str(archive).lower()) for suffix, mode in each))
     return path
 
 
 ONE_SHOT = Contender("one-shot-plain", "one DELETE", "plain", _process(python("one_shot")), remark="the limit")
 LULL_PLAIN = Contender("lull-plain", "Lull, without archive", "plain", lull)
+LULL_PLAIN_ARCHIVE = Contender(
+    "lull-plain-archive", "Lull, with archive", "plain", partial(lull, archive=True)
+)
 SUPABASE_JS = Contender(
     "supabase-js", "supabase-js, chunks", "plain", _process(_node("supabase_js.mjs"), needs_rest=True)
 )
@@ -186,7 +192,7 @@ CONNECT_PG_SIMPLE = Contender(
     remark=_OWN_TABLE, compared_with=None,
 )
 CONTENDERS = (
-    ONE_SHOT, LULL_PLAIN, SUPABASE_JS, SQLALCHEMY, SQLALCHEMY_LAZY, AIRFLOW_LIKE,
+    ONE_SHOT, LULL_PLAIN, LULL_PLAIN_ARCHIVE, SUPABASE_JS, SQLALCHEMY, SQLALCHEMY_LAZY, AIRFLOW_LIKE,
     ONE_SHOT_LULL, LULL_ARCHIVE, DJANGO, CONNECT_PG_SIMPLE,
 )
 TITLES = {contender.name: contender.title for contender in CONTENDERS}

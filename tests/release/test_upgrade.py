@@ -188,10 +188,6 @@ def test_what_the_old_release_calls_can_still_be_called(upgraded: Upgraded) -> N
         assert (is_.returns, is_.granted) == (was.returns, was.granted), name
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="to be renamed: close_policy, isolate_failure, lock_stale_rows, needed_columns, remove_rows",
-)
 def test_a_call_in_flight_finds_every_helper_of_the_old_release(upgraded: Upgraded) -> None:
     """Who changes how a helper is called, or what it returns, gives it another name or another number of arguments."""
     assert upgraded.out_of_reach == []

@@ -183,3 +183,15 @@ def test_a_draft_activated_beside_two_lanes_is_not_lost(sql_database: Database) 
     alive = sql_database.connect().execute("select id from lull.sessions where status = 'active'").fetchall()
     assert {str(row["id"]) for row in alive} == saved
     assert len(saved) == 400
+
+
+def test_a_batch_does_not_wait_for_its_wal_and_nothing_else_does_so(sql_database: Database) -> None:
+    add_drafts(sql_database, 5)
+    run = opened(sql_database)
+    run.connection.execute("set synchronous_commit = on")
+    with run.connection.transaction():
+        run.lane(DRAFTS, 1, 5)
+        assert scalar(run.connection, "show synchronous_commit") == "off"
+    with run.connection.transaction():
+        run.finish()
+        assert scalar(run.connection, "show synchronous_commit") == "on"
