@@ -47,11 +47,12 @@ as $$
   )
   select format(
     'with root as materialized (
-       select r.key, r.doc%s from unnest($4::text[], $5::jsonb[]) r (key, doc)
+       select r.n, r.key, r.doc%s from unnest($4::text[], $5::jsonb[]) with ordinality r (key, doc, n)
      )%s, archived as (
        insert into lull.archive (run_id, policy, target, key, "row", children, purge_after)
        select $1, $2, $3, r.key, r.doc, (''['' || concat_ws('', '', null%s) || '']'')::jsonb, now() + $6
        from root r%s
+       order by r.n  -- a restore goes by the order of the archive
        returning 1
      )
      select (select count(*) from archived), jsonb_strip_nulls(jsonb_build_object(%s))',

@@ -42,4 +42,4 @@ def test_operations_and_helpers_are_nowhere_else() -> None:
     for path in [*(ROOT / "sql" / "migrations").glob("*.sql"), ROOT / "sql" / "grants.sql"]:
         assert "create or replace function" not in code(path), path.name
     installed = DEFINITION.findall(code(ROOT / "sql" / "ledger.sql"))
-    assert installed == ["lull.install"]
+    assert installed == ["lull.replace_functions", "lull.retire_helpers", "lull.install"]
