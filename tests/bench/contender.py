@@ -32,7 +32,7 @@ nulls = ["first_message_at"]
 clock = "last_activity_at"
 age = "24 h"
 age_variable = "SESSION_CLEANUP_THRESHOLD_HOURS"
-archive = {archive}
+{kept}
 """
 
 
@@ -153,8 +153,9 @@ def lull(
 def _policies_file(home: Path, modes: int, archive: bool) -> Path:
     """A team's own policies for its own tables."""
     each = [("", "")] if modes == 1 else [(f"-m{mode}", f', mode = "m{mode}"') for mode in range(modes)]
+    kept = 'restore = "7 d"' if archive else "archive = false"
     path = home / "policies.toml"
-    path.write_text("".join(_POLICY.format(suffix=suffix, mode=mode, archive=str(archive).lower()) for suffix, mode in each))
+    path.write_text("".join(_POLICY.format(suffix=suffix, mode=mode, kept=kept) for suffix, mode in each))
     return path
 
 
