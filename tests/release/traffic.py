@@ -34,7 +34,7 @@ class Traffic:
     failed: list[tuple[float, str]] = field(default_factory=list)
     stopping: Event = field(default_factory=Event)
 
-    def during(self, work: Callable[[], None]) -> None:
+    def during(self, work: Callable[[], object]) -> None:
         """Let it all go on while the work is done, and until every draft was returned to."""
         with ThreadPoolExecutor() as pool:
             going = [pool.submit(self._live, turns) for turns in (self.apis, self.apis[::-1])]
@@ -83,13 +83,16 @@ class Traffic:
         """Start a run at each API at once, again and again."""
         with ThreadPoolExecutor(len(self.apis)) as pool:
             while not self.stopping.is_set():
-                for run in pool.map(lambda api: self._post(api, CLEANUP, self.admin), self.apis):
-                    self.deleted += run.json().get("deleted", 0) if run is not None else 0
+                for run in pool.map(lambda api: self._ask(api, CLEANUP, self.admin), self.apis):
+                    self.deleted += run.json().get("deleted", 0)
 
     def _post(self, api: httpx.Client, path: str, headers: Headers, **body: Any) -> httpx.Response | None:
+        answer = self._ask(api, path, headers, **body)
+        return answer if answer.is_success else None
+
+    def _ask(self, api: httpx.Client, path: str, headers: Headers, **body: Any) -> httpx.Response:
         began = monotonic()
         answer = api.post(path, headers=headers, **body)
-        if answer.is_success:
-            return answer
-        self.failed.append((began, f"{path}: {answer.status_code} {answer.text}"))
-        return None
+        if not answer.is_success:
+            self.failed.append((began, f"{path}: {answer.status_code} {answer.text}"))
+        return answer
