@@ -61,3 +61,15 @@ def test_a_child_that_is_moved_to_a_fresh_parent_meanwhile_stays(
             wait_until_blocked(db, batch, mover)
         assert (removal.result()["deleted"], removal.result()["cascaded"]) == (2, 5)
     assert [row["id"] for row in db.execute("select id from books order by id")] == [2, 3, 5, 8]
+
+
+def test_rows_of_a_partitioned_child_are_counted(db: Connection) -> None:
+    create(
+        db,
+        "create table public.loans (shelf int references shelves on delete cascade, n int) partition by list (n)",
+        "create table public.loans_1 partition of loans for values in (1)",
+        "create index on loans (shelf)",
+        "insert into loans values (1, 1), (2, 1), (3, 1)",
+    )
+    assert clean(db, "public.shelves", archive=False)["cascaded"] == 8
+    assert scalar(db, "select count(*) from loans") == 1
