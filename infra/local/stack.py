@@ -181,16 +181,17 @@ def start_api(
     environ: Mapping[str, str],
     log: Path | None,
     tree: Path = ROOT,
+    python: str = sys.executable,
 ) -> Child:
     """Start the API under uvicorn and wait until it listens; without a `log` it writes to the terminal.
 
-    It is the API of the checkout at `tree`. `environment` holds the settings of the Supabase; what else
+    It is the API of the checkout at `tree`, run by the interpreter `python`. `environment` holds the settings of the Supabase; what else
     `environ` has is passed on.
     """
     settings = for_children(environ) | {
         name: value for name, value in environment.items() if name != "DATABASE_URL"
     }
-    server = [sys.executable, "-m", "uvicorn", "api.index:app", "--host", ports.HOST, "--port", str(port)]
+    server = [python, "-m", "uvicorn", "api.index:app", "--host", ports.HOST, "--port", str(port)]
     quiet = ["--log-level", "warning", "--timeout-graceful-shutdown", "5"]
     child = Child(
         "the API", [*server, *quiet], environ=settings, cwd=tree, log=log, stop_signal=signal.SIGTERM

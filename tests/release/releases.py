@@ -23,22 +23,23 @@ VERSION, COMMIT = Path(__file__).with_name("previous.txt").read_text().split()
 
 @dataclass(frozen=True)
 class Release:
-    """A tree of Lull."""
+    """A tree of Lull, and the interpreter of an environment with what it requires."""
 
     tree: Path
     version: str
+    python: str
 
     def migrate(self, database_url: str) -> subprocess.CompletedProcess[str]:
         """Run `python -m infra migrate` as an operator of that release does."""
         environ = for_children(os.environ) | {"DATABASE_URL": database_url}
-        command = [sys.executable, "-m", "infra", "migrate"]
+        command = [self.python, "-m", "infra", "migrate"]
         return subprocess.run(command, cwd=self.tree, env=environ, capture_output=True, text=True)
 
     @contextmanager
     def serving(self, settings: Mapping[str, str], log: Path) -> Iterator[httpx.Client]:
         """Give a client of its API, which runs while the block lasts."""
         port = ports.find_free()
-        child = start_api(settings, port, environ=os.environ, log=log, tree=self.tree)
+        child = start_api(settings, port, environ=os.environ, log=log, tree=self.tree, python=self.python)
         try:
             with httpx.Client(base_url=f"http://{ports.HOST}:{port}", timeout=60, trust_env=False) as client:
                 yield client
@@ -48,17 +49,26 @@ class Release:
 
 def this_release() -> Release:
     """The release in this checkout."""
-    return Release(ROOT, __version__)
+    return Release(ROOT, __version__, sys.executable)
 
 
 def previous_release(folder: Path) -> Release:
-    """The release before it, taken from the history into a folder; the test is skipped where there is none."""
+    """The release before it, taken from the history into a folder and installed there as its README says.
+
+    It gets an environment of its own: this release need not require what that one did. The test is skipped where
+    the history is missing.
+    """
     archived = _git("archive", COMMIT)
     if archived.returncode != 0:
         _do_without(archived.stderr.decode(errors="replace").strip())
     folder.mkdir()
     subprocess.run(["tar", "-x", "-C", str(folder)], input=archived.stdout, check=True)
-    return Release(folder, VERSION)
+    install = ["sh", "infra/bootstrap.sh", "requirements.txt", "infra/requirements.txt"]
+    installed = subprocess.run(
+        install, cwd=folder, env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True
+    )
+    assert installed.returncode == 0, installed.stderr
+    return Release(folder, VERSION, str(folder / ".venv/bin/python"))
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
