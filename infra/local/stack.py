@@ -185,8 +185,8 @@ def start_api(
 ) -> Child:
     """Start the API under uvicorn and wait until it listens; without a `log` it writes to the terminal.
 
-    It is the API of the checkout at `tree`, run by the interpreter `python`. `environment` holds the settings of the Supabase; what else
-    `environ` has is passed on.
+    It is the API of the checkout at `tree`, run by the interpreter `python`. `environment` holds the
+    settings of the Supabase; what else `environ` has is passed on.
     """
     settings = for_children(environ) | {
         name: value for name, value in environment.items() if name != "DATABASE_URL"
