@@ -15,6 +15,12 @@ from infra.local.environment import ROOT
 MARK = "LULL_TEST_MARK"
 
 
+def _heed_signals() -> None:
+    # What a background job of a shell (SIGINT) or nohup (SIGHUP) leaves ignored would stay so: they must arrive here.
+    for asked in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(asked, signal.SIG_DFL)
+
+
 class DevProcess:
     """One `infra dev`; every process it starts inherits a mark in its environment."""
 
@@ -39,8 +45,7 @@ class DevProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # What a background job of a shell inherits as ignored stays ignored: Ctrl-C must arrive here.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=_heed_signals,
             )
 
     def __enter__(self) -> "DevProcess":
