@@ -41,7 +41,7 @@ class Lanes:
                 second.result()
 
     def run_batch(
-        self, policy: str, lane: int, size: BatchSize, paused: float, target_milliseconds: float
+        self, policy: str, lane: int, size: BatchSize, paused: float, pace: Pace
     ) -> dict[str, Any]:
         """Delete one batch and let `size` learn from it; return the database's answer."""
         rows = size.next()
@@ -65,7 +65,8 @@ class Lanes:
         elif answer["failed"] is not None:
             size.failed(answer["failed"]["size"])
         else:
-            size.succeeded(rows, answer["locked"], answer["ms"], target_milliseconds)
+            weight = pace.weight_milliseconds(rows, answer["ms"], answer["wal"])
+            size.succeeded(rows, answer["locked"], weight, pace.batch_milliseconds)
         return answer
 
     def pause(self, seconds: float) -> float:
@@ -96,8 +97,7 @@ class _Lane:
     def batch(self) -> bool:
         """Delete one batch, wait as long as the others need; return whether it was the lane's last."""
         asked = self._size.next()
-        target = self._pace.batch_milliseconds
-        answer = self._lanes.run_batch(self._policy, self._number, self._size, self._paused, target)
+        answer = self._lanes.run_batch(self._policy, self._number, self._size, self._paused, self._pace)
         full = answer["locked"] if answer["locked"] == asked else 0
         self._pace.measured(float(answer["others"]), rows=full)
         self._has_failed |= not self._size.is_steady

@@ -9,7 +9,7 @@
 --   p_paused_ms   how long the caller waited before, for the report
 -- A statement that fails undoes the batch but not the call: {"failed": {"sqlstate", "message", "size"}} asks for a
 -- smaller size; with one row, the row is stepped over and named in "skipped". "others" is how many other clients of the
--- database were at work when the batch began and ended, on average.
+-- database were at work when the batch began and ended, on average; "wal" the bytes of WAL that were written meanwhile.
 create or replace function public.lull_cleanup_lane(
   p_run uuid, p_token uuid, p_policy text, p_size integer, p_lane integer, p_paused_ms double precision default 0)
 returns jsonb
@@ -31,8 +31,11 @@ set jit = off
 as $$
 declare
   c_over_limit constant text := 'LU001';
-  v_started timestamptz := clock_timestamp();
-  v_others numeric := lull.others_at_work(p_run);
+  c_first_look_seconds constant double precision := 0.03;
+  v_started timestamptz;
+  v_looked_since timestamptz;
+  v_others numeric;
+  v_wal pg_lsn;
   v_line lull.cleanup_run_policies;
   v_policy lull.policies;
   v_key text[];
@@ -52,15 +55,22 @@ begin
   perform lull.check_lease(p_run, p_token);
   v_line := lull.lock_lane(p_run, p_policy, p_lane);
   if v_line.outcome is distinct from 'open' then
-    return v_answer || '{"done": true, "ms": 0, "others": 0}';
+    return v_answer || '{"done": true, "ms": 0, "others": 0, "wal": 0}';
   end if;
   if exists (select 1 from lull.switches where name = 'cleanup' and is_on) then
     update lull.cleanup_run_policies
     set outcome = 'stopped', stop_reason = 'the cleanup was paused meanwhile', completed_at = clock_timestamp()
     where run_id = p_run and policy = p_policy;
-    return v_answer || '{"done": true, "ms": 0, "others": 0}';
+    return v_answer || '{"done": true, "ms": 0, "others": 0, "wal": 0}';
   end if;
   v_policy := lull.read_policy(v_line.definition, v_line.position);
+  v_looked_since := case when lull.is_only_lane(p_run, p_policy, p_lane) then clock_timestamp() end;
+  if v_line.batches = 0 then
+    perform pg_sleep(c_first_look_seconds);  -- by what it sees here the next batches go at full speed
+  end if;
+  v_others := lull.others_at_work(p_run, v_looked_since);
+  v_started := clock_timestamp();
+  v_wal := pg_current_wal_insert_lsn();
   select key_columns into v_key from lull.targets where name = v_policy.target;
   v_size := least(greatest(p_size, 0), v_line.allowed - v_line.did);
 
@@ -90,14 +100,14 @@ begin
     end if;
   end;
 
-  v_others := (v_others + lull.others_at_work(p_run)) / 2;
+  v_others := (v_others + lull.others_at_work(p_run, v_looked_since)) / 2;
   perform set_config('lock_timeout', '5s', true);
   perform lull.note_pace(p_run, p_policy, v_size, p_paused_ms, v_others);
   if (v_answer ->> 'done')::boolean then
     perform lull.close_lane(v_policy, v_line, p_lane);
   end if;
   perform lull.renew_lease(p_run, p_token);
-  return v_answer || jsonb_build_object('others', v_others,
+  return v_answer || jsonb_build_object('others', v_others, 'wal', pg_current_wal_insert_lsn() - v_wal,
     'ms', round((extract(epoch from clock_timestamp() - v_started) * 1000)::numeric, 1));
 end
 $$;
@@ -147,9 +157,10 @@ as $$
   where run_id = p_run and policy = p_policy.name and lane = p_lane and p_row is not null;
 $$;
 
--- How many other clients of this database are at work just now. Batches of a run know one another by the name that each
--- gives its connection for as long as it lasts. A state that the owner of Lull may not see counts as idle.
-create or replace function lull.others_at_work(p_run uuid)
+-- How many other clients of this database are at work just now, or have been since then; null: just now. Batches of a run know
+-- one another by the name that each gives its connection for as long as it lasts. A state that the owner of Lull may not
+-- see counts as idle.
+create or replace function lull.others_at_work(p_run uuid, p_since timestamptz)
 returns numeric
 language plpgsql
 set search_path = ''
@@ -159,9 +170,21 @@ begin
   return (
     select count(*)
     from pg_catalog.pg_stat_activity
-    where datname = current_database() and pid <> pg_backend_pid() and state = 'active'
+    where datname = current_database() and pid <> pg_backend_pid() and (state = 'active' or state_change > p_since)
       and backend_type = 'client backend' and application_name <> lull.batch_name(p_run));
 end
+$$;
+
+-- Whether a lane is the only one of its policy. The connection of another would pass for another client between its batches.
+create or replace function lull.is_only_lane(p_run uuid, p_policy text, p_lane integer)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select not exists (
+    select 1 from lull.cleanup_lanes
+    where run_id = p_run and policy = p_policy and lane <> p_lane and not is_done);
 $$;
 
 -- What the connection of a batch is called.

@@ -93,7 +93,7 @@ begin
   end if;
   perform lull.renew_lease(p_run, p_token);
   return jsonb_build_object('locked', 0, 'deleted', 0, 'cascaded', 0, 'files', 0, 'done', v_skipped is null, 'ms', 0,
-    'others', 0, 'failed', null, 'skipped', v_skipped);
+    'others', 0, 'wal', 0, 'failed', null, 'skipped', v_skipped);
 end
 $$;
 

@@ -7,6 +7,7 @@ from threading import Barrier
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.sql.driver import Run, add_session, line, policies, scalar
@@ -128,8 +129,10 @@ def test_lanes_do_not_take_one_another_for_somebody_else(sql_database: Database)
     add_drafts(sql_database, 10)
     db, holder, second = (sql_database.connect() for _ in range(3))
     db.execute(DELAY_SLOW)
+    add_session(db, idle="200 days")
     add_session(db, idle="100 days", title="slow")
     run = opened(sql_database)
+    assert run.lane(DRAFTS, 1, 1)["deleted"] == 1, "the first look, which sleeps"
     with beside() as start:
         with holder.transaction():
             holder.execute("select pg_advisory_xact_lock(1)")
@@ -155,6 +158,26 @@ def test_a_batch_sees_who_came_while_it_was_at_work(sql_database: Database) -> N
             start(other.execute, "select pg_advisory_lock(2)")
             wait_until_at(observer, other, "advisory")
         assert slow.result()["others"] >= 0.5, "nobody at its beginning, at least one at its end"
+
+
+@pytest.mark.parametrize("row", ["the first", "a later one"])
+def test_a_batch_sees_who_came_and_went_while_it_was_at_work(sql_database: Database, row: str) -> None:
+    db, holder, batch, other = (sql_database.connect() for _ in range(4))
+    db.execute(DELAY_SLOW)
+    add_session(db, idle="100 days", title="slow")
+    if row == "a later one":
+        add_session(db, idle="200 days")
+    run = opened(sql_database)
+    if row == "a later one":
+        assert run.lane(DRAFTS, 1, 1)["deleted"] == 1
+    elsewhere = make_conninfo(sql_database.url, dbname="postgres")
+    with beside() as start, psycopg.connect(elsewhere, autocommit=True) as observer:
+        with holder.transaction():
+            holder.execute("select pg_advisory_xact_lock(1)")
+            slow = start(run.lane, DRAFTS, 1, 1, batch)
+            wait_until_at(observer, batch, "PgSleep")
+            other.execute("select 1")
+        assert slow.result()["others"] >= 1, "the other one and the holder, both idle by then"
 
 
 def test_a_draft_activated_beside_two_lanes_is_not_lost(sql_database: Database) -> None:
