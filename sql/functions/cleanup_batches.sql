@@ -65,8 +65,9 @@ begin
   end if;
   v_policy := lull.read_policy(v_line.definition, v_line.position);
   v_looked_since := case when lull.is_only_lane(p_run, p_policy, p_lane) then clock_timestamp() end;
-  if v_line.batches = 0 then
-    perform pg_sleep(c_first_look_seconds);  -- by what it sees here the next batches go at full speed
+  if v_line.batches = 1 then
+    -- By what it sees here the next batches go at full speed. Not before: most policies have nothing for a second batch.
+    perform pg_sleep(c_first_look_seconds);
   end if;
   v_others := lull.others_at_work(p_run, v_looked_since);
   v_started := clock_timestamp();
