@@ -1,7 +1,7 @@
-"""The flag of early sessions: who may create a chat before its first message. It gates creation only.
+"""The flag of early sessions: which callers may create a chat before its first message. It applies to creation only.
 
-The flag is off unless an operator turned it on (seed 003, steps 2 and 6). Variants are `on` and `off`;
-reasons are OpenFeature's: DISABLED (kill switch), DEFAULT (nobody set it), STATIC (set for everybody),
+The flag is off unless an operator turned it on. Variants are `on` and `off`;
+reasons are OpenFeature's: DISABLED (kill switch), DEFAULT (it is not set), STATIC (the same for all callers),
 TARGETING_MATCH (a list names the caller), SPLIT (by the share of the rollout), ERROR (a provider failed).
 """
 
@@ -15,7 +15,7 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
-from api.auth import Caller
+from api.auth.callers import Caller
 from api.settings import Settings, SettingsError
 
 log = logging.getLogger("lull.flags")
@@ -38,7 +38,7 @@ Decide = Callable[[Caller], Decision]
 
 
 def decide(settings: Settings, caller: Caller) -> Decision:
-    """Decide by the settings alone: the same caller gets the same answer, and keeps it as the share grows."""
+    """Decide by the settings alone. A caller gets the same answer each time, and keeps it as the percentage grows."""
     named = [settings.enable_early_session_creation, settings.next_public_enable_early_session_creation]
     given = [value for value in named if value is not None]
     if settings.early_session_kill_switch:
@@ -59,12 +59,12 @@ def decide(settings: Settings, caller: Caller) -> Decision:
 
 
 def key_of(caller: Caller) -> str | None:
-    """What a caller is told apart by: the user, or the session token's hash; None for anybody else."""
+    """The key of a caller in the rollout: the user id, or the session token's hash; None without both."""
     return str(caller.user_id) if caller.user_id else caller.token_hash
 
 
 def create_flags(settings: Settings) -> Decide:
-    """The way to decide that the settings ask for. Raises SettingsError when the provider cannot be found."""
+    """The decision function that the settings name. Raises SettingsError when the provider cannot be found."""
     if settings.flag_provider is None:
         return partial(decide, settings)
     module, _, name = settings.flag_provider.partition(":")
@@ -77,7 +77,7 @@ def create_flags(settings: Settings) -> Decide:
 
 
 class _Provided:
-    """Asks an OpenFeature provider, made and awaited at the first question. Whatever fails is off."""
+    """Asks an OpenFeature provider, which is created at the first evaluation. On any error the flag is off."""
 
     def __init__(self, settings: Settings, provider: Callable[[], Any]) -> None:
         self._settings = settings
@@ -90,7 +90,7 @@ class _Provided:
             return _decision(False, "DISABLED")
         try:
             return self._ask(caller)
-        except Exception:  # a provider is somebody else's code
+        except Exception:  # a provider is third-party code
             log.exception("flag provider failed")
             return _decision(False, "ERROR")
 
@@ -116,7 +116,7 @@ class _Provided:
             if self._client is None:
                 provider = self._provider()
                 self._client = api.get_client(domain="lull")
-                # Raises when the provider is not ready in its own time; it may still become so later.
+                # Raises when the provider is not ready in time; it may become ready later.
                 api.set_provider_and_wait(provider, domain="lull")
             return self._client
 

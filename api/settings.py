@@ -1,19 +1,16 @@
 """Every environment variable of Lull: its name, type, default and meaning. Read once, then injected."""
 
 import hmac
-import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
-from ipaddress import IPv4Address
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
-from uuid import UUID
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -21,75 +18,47 @@ from pydantic import (
     ValidationError,
 )
 
+from api.errors import not_configured
+from api.setting_types import (
+    LEAST_HOURS,
+    LEAST_MINUTES,
+    ConnectionUrl,
+    Count,
+    FileTypes,
+    Hours,
+    Link,
+    Links,
+    Minutes,
+    Networks,
+    Origins,
+    Percent,
+    Url,
+    UserIds,
+    WebhookUrl,
+    check_encrypted,
+    check_redis_url,
+    check_secret_address,
+)
 
-def _comma_separated(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
+def secret_bytes(secret: SecretStr | None) -> bytes | None:
+    """A secret without the blanks around it, as the bytes that the environment has, UTF-8 or not.
 
-# Never \w in a pattern: in pydantic it is all of Unicode's letters, and `\w{1,100}` takes 40 ms to compile.
-_WORD = "[A-Za-z0-9_.+-]+"
-_Hours = Annotated[float, Field(ge=0.1, le=8760, allow_inf_nan=False)]
-_Minutes = Annotated[float, Field(ge=1, le=525_600, allow_inf_nan=False)]
-_Percent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=2, allow_inf_nan=False)]
-_UserIds = Annotated[frozenset[UUID], BeforeValidator(_comma_separated)]
-_Count = Annotated[int, Field(ge=0, le=1_000_000)]
-_FileTypes = Annotated[
-    tuple[Annotated[str, StringConstraints(to_lower=True, pattern=rf"^(\*/\*|{_WORD}/(\*|{_WORD}))$")], ...],
-    BeforeValidator(_comma_separated),
-]
-
-
-def _address(value: str) -> str:
-    """Refuse at the start what no HTTP client could call later."""
+    None when it is unset, empty or no text: half a surrogate pair from a JSON document stands for no bytes.
+    """
+    value = secret.get_secret_value().strip() if secret else ""
     try:
-        parts = urlsplit(value)
-        usable = _has_host(value, parts.hostname or "") and (parts.port or 0) >= 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or "\\" in value:
-        raise ValueError("must be the address of a project, such as https://abcdefgh.supabase.co")
-    return value
+        return value.encode(errors="surrogateescape") or None
+    except UnicodeEncodeError:
+        return None
 
 
-def _has_host(address: str, host: str) -> bool:
-    """Whether an address names a host. What is not plain is httpx's to say, which takes long to import."""
-    if re.fullmatch(r"[0-9]+(\.[0-9]+){3}", host):
-        return bool(IPv4Address(host))
-    if re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", host) and "xn--" not in host:
-        return True
-    import httpx
+@dataclass(frozen=True)
+class Project:
+    """A Supabase project: its address without a slash at the end, and its secret key."""
 
-    try:
-        return bool(httpx.URL(address).host)
-    except httpx.InvalidURL:
-        return False
-
-
-def _connection_url(value: SecretStr) -> SecretStr:
-    """Refuse at the start what libpq would refuse later; it is only asked where the variable is set."""
-    url = value.get_secret_value()
-    if not re.match(r"postgres(ql)?://", url):
-        raise ValueError("must be a URL such as postgresql://user:password@host:5432/postgres")
-    try:
-        from psycopg import Error
-        from psycopg.conninfo import conninfo_to_dict
-    except ImportError:
-        raise ValueError("needs psycopg, which requirements.txt offers in its last line") from None
-    try:
-        conninfo_to_dict(url)
-    except Error as error:
-        # the rest of what libpq says may quote the password
-        named = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
-        raise ValueError(
-            f"has the parameter {named[1]}, which Postgres does not know: leave it out"
-            if named
-            else "is no connection URL: write special characters of the password as %xx"
-        ) from None
-    return value
-
-
-_Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+[^\s]*$"), AfterValidator(_address)]
-_ConnectionUrl = Annotated[SecretStr, AfterValidator(_connection_url)]
+    url: str
+    key: str = field(repr=False)
 
 
 class SettingsError(ValueError):
@@ -97,10 +66,10 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseModel):
-    """What the environment says; an empty variable counts as unset.
+    """The settings of a deployment. An empty variable counts as unset.
 
-    The ages have no default here: unset means what `policies.toml` says. A missing secret or database is no
-    reason not to start: the routes that need it answer 503 and name the variable.
+    Ages have no default here: unset means the age in the policies file. Without a secret or a database the API starts,
+    and the routes that need it answer 503 with the variable's name.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, validate_by_name=True)
@@ -109,47 +78,61 @@ class Settings(BaseModel):
     cron_secret_previous: SecretStr | None = None
     service_secret: SecretStr | None = None
 
-    supabase_url: _Url | None = None
+    supabase_url: Annotated[Url, AfterValidator(check_encrypted)] | None = None
     supabase_secret_key: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
     )
     supabase_jwt_secret: SecretStr | None = None
+    supabase_jwt_issuer: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
     session_token_secret: Annotated[SecretStr, Field(min_length=16)] | None = None
+    session_token_secret_previous: Annotated[SecretStr, Field(min_length=16)] | None = None
 
     # With it the functions are called directly, without it through PostgREST.
-    database_url: _ConnectionUrl | None = None
+    database_url: ConnectionUrl | None = None
     database_max_connections: Annotated[int, Field(ge=1, le=100)] = 8
 
-    # The two flag variables stay text: exactly `true` is on, and `True` is off (seed 003).
+    # The two flag variables are text: only exactly `true` is on.
     enable_early_session_creation: str | None = None
     next_public_enable_early_session_creation: str | None = None
-    early_session_rollout_percent: _Percent = Decimal(100)
-    early_session_allow: _UserIds = frozenset()
-    early_session_deny: _UserIds = frozenset()
+    early_session_rollout_percent: Percent = Decimal(100)
+    early_session_allow: UserIds = frozenset()
+    early_session_deny: UserIds = frozenset()
     early_session_kill_switch: bool = False
     flag_provider: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+:[A-Za-z0-9_]+$")] | None = None
 
     policies_file: str | None = None
-    session_cleanup_threshold_hours: _Hours | None = None
-    session_timeout_minutes: _Minutes | None = None
-    session_timeout_hours: _Hours | None = None
-    user_session_max_age_hours: _Hours | None = None
+    session_cleanup_threshold_hours: Hours | None = None
+    session_timeout_minutes: Minutes | None = None
+    session_timeout_hours: Hours | None = None
+    user_session_max_age_hours: Hours | None = None
 
     cleanup_time_budget_seconds: Annotated[float, Field(ge=5, le=840, allow_inf_nan=False)] = 50
     cleanup_lease_seconds: Annotated[int, Field(ge=40, le=900)] = 45  # a call may take 30
     cleanup_interval_minutes: Annotated[int, Field(ge=1, le=10_080)] | None = None
+    cleanup_mode: Literal["run", "shadow"] = "run"
 
-    # The user-sessions wing will read it; until then only the doctor does.
-    user_session_store: Literal["postgres", "redis", "memory"] = "postgres"
+    # Their addresses are secrets: who has one may ping or post.
+    cleanup_ping_url: Annotated[SecretStr, AfterValidator(check_secret_address)] | None = None
+    alert_webhook_url: Annotated[SecretStr, AfterValidator(check_secret_address)] | None = None
 
-    events_webhook_url: _Url | None = None
+    # postgres, redis, memory, or module:Class of a provider of the application's own
+    user_session_store: Annotated[
+        str, StringConstraints(pattern=r"^(postgres|redis|memory|[A-Za-z0-9_.]+:[A-Za-z0-9_]+)$")
+    ] = "postgres"
+    redis_url: Annotated[SecretStr, AfterValidator(check_redis_url)] | None = None
+    redis_retry_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 10
+    redis_wait_replicas: Annotated[int, Field(ge=0, le=10)] = 0
+    redis_wait_ms: Annotated[int, Field(ge=1, le=5000)] = 200
+    redis_strict: bool = False
+
+    events_webhook_url: WebhookUrl | None = None
     events_webhook_secret: SecretStr | None = None
     events_webhook_allow_private: bool = False
 
     storage_bucket: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")] = "session-files"
     max_file_bytes: Annotated[int, Field(ge=1, le=50 * 2**30)] = 50 * 2**20
     max_files_per_session: Annotated[int, Field(ge=1, le=1000)] = 20
-    allowed_file_types: _FileTypes = (
+    allowed_file_types: FileTypes = (
         "image/png",
         "image/jpeg",
         "image/gif",
@@ -161,27 +144,91 @@ class Settings(BaseModel):
     )
 
     # 0 is no limit
-    max_open_drafts_per_owner: _Count = 10
-    drafts_per_hour: _Count = 30
-    max_open_games_per_owner: _Count = 20
+    max_open_drafts_per_owner: Count = 10
+    drafts_per_hour: Count = 30
+    max_open_games_per_owner: Count = 20
+    active_per_hour: Count = 300
+    metadata_bytes_per_hour: Annotated[int, Field(ge=0, le=2**30)] = 2 * 2**20
     max_state_bytes: Annotated[int, Field(ge=2, le=2**20)] = 64 * 2**10
 
-    # The platforms' own: 1 on Vercel, where a header says where a request came from; a name on Lambda.
+    presence_update_seconds: Annotated[int, Field(ge=5, le=600)] = 30
+    leave_grace_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 10
+    seat_hold_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
+    max_participants: Annotated[int, Field(ge=0, le=10_000)] = 100
+    anonymous_joins_per_hour: Count = 30
+    invite_failures_per_hour: Count = 30
+    max_invites_per_session: Annotated[int, Field(ge=0, le=500)] = 50
+
+    instance_lease_seconds: Annotated[int, Field(ge=10, le=3600)] = 30
+    restart_limit: Annotated[int, Field(ge=0, le=1000)] = 3
+    restart_window_seconds: Annotated[float, Field(ge=1, le=3600, allow_inf_nan=False)] = 5
+    recovery_limit: Annotated[int, Field(ge=1, le=1000)] = 3
+    # 0 is no limit; the hourly ones hold for users, and not for the service
+    max_library_items: Count = 1000
+    library_writes_per_hour: Count = 600
+    feedback_per_hour: Count = 60
+
+    cors_allowed_origins: Origins = frozenset()
+    trusted_proxies: Networks = ()
+    expired_page_links: Links = (Link("Home", "/"),)
+
+    # Set by the platforms: 1 on Vercel, whose header has the client's address; a name on Lambda.
     vercel: str | None = None
     aws_lambda_function_name: str | None = None
 
+    # Read by api/cold_start.py, which runs before this class exists; exactly `true` is on.
+    lull_plain_start: str | None = None
+
+    # OpenTelemetry's own variables, as far as Lull asks whether they are set; its SDK reads the others.
+    otel_traces_exporter: Literal["otlp", "console", "none"] | None = None
+    otel_metrics_exporter: Literal["otlp", "console", "none"] | None = None
+    otel_exporter_otlp_endpoint: str | None = None
+    sentry_dsn: SecretStr | None = None
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**{**_environment(), **given})
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read these variables; a name may be in lower case, too.
+
+        Raises SettingsError with one sentence per bad variable. Values are not repeated: one may be a secret.
+        """
+        try:
+            return cls(**_given(environ))
+        except ValidationError as error:
+            problems = [f"{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()]
+            raise SettingsError("; ".join(problems)) from None
+
+    def project(self) -> "Project":
+        """The Supabase project. Raises Problem 503 that names the variable that is missing or no key."""
+        if self.supabase_url is None:
+            raise not_configured("SUPABASE_URL is not set.")
+        if self.supabase_secret_key is None:
+            raise not_configured("SUPABASE_SECRET_KEY is not set.")
+        key = self.supabase_secret_key.get_secret_value().strip()
+        if not re.fullmatch(r"[!-~]+", key):
+            raise not_configured("SUPABASE_SECRET_KEY is no key: a key is ASCII letters, digits and signs, no spaces.")
+        return Project(self.supabase_url.rstrip("/"), key)
 
     def derived_key(self, purpose: bytes) -> bytes | None:
         """A key for one purpose, from SESSION_TOKEN_SECRET or the secret key; None when neither is set."""
-        secret = self.session_token_secret or self.supabase_secret_key
-        return hmac.digest(secret.get_secret_value().strip().encode(), purpose, "sha256") if secret else None
+        secret = secret_bytes(self.session_token_secret or self.supabase_secret_key)
+        return hmac.digest(secret, purpose, "sha256") if secret else None
+
+    def derived_keys(self, purpose: bytes) -> list[bytes]:
+        """The keys that verify what was made for one purpose: today's first, then that of before the rotation.
+
+        Empty when no secret is set.
+        """
+        today, before = self.derived_key(purpose), secret_bytes(self.session_token_secret_previous)
+        return [key for key in (today, hmac.digest(before, purpose, "sha256") if before else None) if key]
+
+    def seat_seconds(self) -> float:
+        """The seconds without a heartbeat after which a full session gives a seat away: at least 4.5 intervals."""
+        return max(self.seat_hold_seconds, 4.5 * self.presence_update_seconds)
 
     def interval_minutes(self) -> int:
-        """How often runs are expected, in minutes; by default what the platform's own schedule does."""
+        """The expected interval between runs in minutes; by default that of the platform's schedule."""
         return self.cleanup_interval_minutes or (1440 if self.vercel else 15)
 
     def ages(self) -> dict[str, float | None]:
@@ -194,30 +241,27 @@ class Settings(BaseModel):
         }
 
 
+# The least age in seconds that each variable of `Settings.ages` can set: the database lets no run go below it.
+LEAST_AGES: dict[str, float] = {
+    "SESSION_CLEANUP_THRESHOLD_HOURS": 3600 * LEAST_HOURS,
+    "SESSION_TIMEOUT_MINUTES": 60 * LEAST_MINUTES,
+    "SESSION_TIMEOUT_HOURS": 3600 * LEAST_HOURS,
+    "USER_SESSION_MAX_AGE_HOURS": 3600 * LEAST_HOURS,
+}
+
+
 def _times(seconds: int, value: float | None) -> float | None:
     return None if value is None else seconds * value
 
 
-def _environment() -> dict[str, str]:
-    """What the environment says, by the fields' names; a variable may be in lower case, too."""
-    values = {name.upper(): value for name, value in os.environ.items() if value}
+def _given(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are set, by the fields' names; an empty one counts as unset."""
+    values = {name.upper(): value for name, value in environ.items() if value}
     found = {}
-    for field, info in Settings.model_fields.items():
+    for field_name, info in Settings.model_fields.items():
         alias = info.validation_alias
-        names = alias.choices if isinstance(alias, AliasChoices) else [field.upper()]
+        names = alias.choices if isinstance(alias, AliasChoices) else [field_name.upper()]
         value = next((values[str(name)] for name in names if name in values), None)
         if value is not None:
-            found[field] = value
+            found[field_name] = value
     return found
-
-
-def load_settings() -> Settings:
-    """Read the environment.
-
-    Raises SettingsError with one sentence per bad variable. Values are not repeated: one may be a secret.
-    """
-    try:
-        return Settings()
-    except ValidationError as error:
-        problems = [f"{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()]
-        raise SettingsError("; ".join(problems)) from None

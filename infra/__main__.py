@@ -10,16 +10,17 @@ Verb = Callable[[list[str]], int]
 
 def dev(argv: list[str]) -> int:
     from infra import dev as module
+    from infra.migrate import add_seed_views
 
     parser = argparse.ArgumentParser(prog="python -m infra dev", description=module.__doc__)
-    parser.parse_args(argv)
-    return module.run(os.environ)
+    add_seed_views(parser)
+    return module.run(os.environ, seed_views=parser.parse_args(argv).seed_views)
 
 
 def demo(argv: list[str]) -> int:
-    from infra.demo import story as module
+    from infra.demo import walkthrough as module
 
-    return module.main(argv)
+    return module.main(argv, os.environ)
 
 
 def api_docs(argv: list[str]) -> int:
@@ -31,7 +32,13 @@ def api_docs(argv: list[str]) -> int:
 def migrate(argv: list[str]) -> int:
     from infra import migrate as module
 
-    return module.main(argv)
+    return module.main(argv, os.environ)
+
+
+def uninstall(argv: list[str]) -> int:
+    from infra import uninstall as module
+
+    return module.main(argv, os.environ)
 
 
 def serve(argv: list[str]) -> int:
@@ -48,13 +55,13 @@ def serve(argv: list[str]) -> int:
 def doctor(argv: list[str]) -> int:
     from infra.doctor import command as module
 
-    return module.main(argv)
+    return module.main(argv, os.environ)
 
 
 def package_aws(argv: list[str]) -> int:
     from infra.aws import package as module
 
-    return module.main(argv)
+    return module.main(argv, os.environ)
 
 
 VERBS: dict[str, tuple[str, Verb]] = {
@@ -62,14 +69,18 @@ VERBS: dict[str, tuple[str, Verb]] = {
         "run a local Supabase and the API until Ctrl-C (PORT, LULL_HOME, or SUPABASE_URL for a real project)",
         dev,
     ),
-    "demo": ("show a cleanup on 2,000 sessions: a dry run, the run, and what was kept", demo),
+    "demo": ("show a cleanup on 2,000 sessions: a dry run, the run, and the sessions that stayed", demo),
     "serve": ("serve the API with the cleanup's scheduler inside, on any host (HOST, PORT)", serve),
     "migrate": (
         "bring the database at DATABASE_URL up to date; --print writes one file for the SQL editor",
         migrate,
     ),
+    "uninstall": (
+        "take Lull out of the database at DATABASE_URL; --print writes the SQL for the SQL editor",
+        uninstall,
+    ),
     "doctor": (
-        "check a deployment and say how to mend it: here, or by --url https://… with CRON_SECRET set",
+        "check a deployment and say how to fix it: here, or by --url https://… with CRON_SECRET set",
         doctor,
     ),
     "package-aws": ("build the zip that AWS Lambda runs, and print its size", package_aws),

@@ -53,8 +53,9 @@ for file in "$@"; do
 done
 if [ -n "${missing:-}" ]; then
     say "installing$missing …"
-    flags=$(for file in $missing; do printf ' -r %s' "$file"; done)
-    # shellcheck disable=SC2086 # a list of words
-    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input $flags >&2
-    for file in $missing; do cp "$file" ".venv/installed-$(echo "$file" | tr / -)"; done
+    # One file at a time: pip takes files with hashes and files without them in separate runs only.
+    for file in $missing; do
+        .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input -r "$file" >&2
+        cp "$file" ".venv/installed-$(echo "$file" | tr / -)"
+    done
 fi

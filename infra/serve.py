@@ -1,14 +1,14 @@
-"""Serve the API on any host, with the cleanup's scheduler inside: no function platform, no cron needed.
+"""Serve the API on any host, with a scheduler of the cleanup: no function platform and no cron needed.
 
-HOST (127.0.0.1) and PORT (3000) say where; FORWARDED_ALLOW_IPS names the proxies whose X-Forwarded-For is
-believed (unset: nobody's). A cleanup runs every CLEANUP_INTERVAL_MINUTES (15), and at the start when the last
-one is that long ago.
+HOST (127.0.0.1) and PORT (3000) are the address. FORWARDED_ALLOW_IPS names the proxies whose X-Forwarded-For is
+trusted (unset: none). A cleanup runs every CLEANUP_INTERVAL_MINUTES (15), and at start when the last run began
+longer ago than that; a sweep each minute.
 """
 
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from socket import socket
 from threading import Event, Thread
 from types import FrameType
@@ -16,24 +16,26 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from api.auth import SHORTEST_SECRET
+from api.auth.secrets import SHORTEST_SECRET
 from api.cleanup.policies import PolicyError, subject_of
 from api.cleanup.report import run_report
 from api.cleanup.run import Cleanup, run_cleanup
+from api.composition import create_app, create_cleanup
 from api.errors import Problem
-from api.settings import Settings, SettingsError, load_settings
+from api.settings import Settings, SettingsError
 from infra.local.environment import DEFAULT_PORT
 from infra.local.ports import HOST
 from infra.local.signals import StopRequested, stopping_on_signals
+from infra.sweeper import Sweeper
 
 log = logging.getLogger("lull.serve")
 
 LOOK_AGAIN_SECONDS = 60  # after a run, while the cleanup is paused, and after a failure
-GOODBYE_SECONDS = 30  # for requests under way, and for the batch that a run is at and its report
+SHUTDOWN_SECONDS = 30  # for requests in progress, the current batch of a run, and its report
 
 
 def run(environ: Mapping[str, str]) -> int:
-    """Serve until asked to stop (0); name what is missing or wrong in the environment instead (2)."""
+    """Serve until asked to stop (returns 0). Prints missing or invalid settings instead (returns 2)."""
     try:
         with stopping_on_signals():
             _serve(environ)
@@ -46,28 +48,32 @@ def run(environ: Mapping[str, str]) -> int:
 
 
 def _serve(environ: Mapping[str, str]) -> None:
-    settings = load_settings()
+    settings = Settings.from_environ(environ)
     problems = [*_missing(settings), *_unusable(environ)]
     if problems:
         raise SettingsError("; ".join(problems))
-    from api.index import create_app, create_cleanup  # it reads the environment when it is imported
-
     stopping = Event()
     cleanup = create_cleanup(settings, stopping.is_set)
-    scheduler = Scheduler(cleanup, settings.interval_minutes(), stopping)
-    server = _Server(_config(create_app(settings, stopping.is_set), environ), scheduler, stopping)
+    schedulers = [
+        Scheduler(cleanup, settings.interval_minutes(), stopping),
+        Sweeper(cleanup.database, settings, stopping),
+    ]
+    app = create_app(settings, stopping.is_set)
+    app.open_features()  # a long-lived host imports all features at start
+    server = _Server(_config(app, environ), schedulers, stopping)
     try:
         server.run()
     finally:
         stopping.set()
-        if scheduler.is_alive():
-            scheduler.join(GOODBYE_SECONDS)
+        for scheduler in schedulers:
+            if scheduler.is_alive():
+                scheduler.join(SHUTDOWN_SECONDS)
 
 
 class Scheduler(Thread):
-    """Runs the cleanup whenever one is due, until the process is stopping.
+    """Runs the cleanup when one is due, until the process stops.
 
-    The database says when that is: instances that share it, and one that restarts often, keep one rhythm.
+    The database decides when a run is due: so several instances, or one that restarts often, keep one interval.
     """
 
     def __init__(self, cleanup: Cleanup, interval_minutes: int, stopping: Event) -> None:
@@ -77,7 +83,7 @@ class Scheduler(Thread):
         self._stopping = stopping
 
     def run(self) -> None:
-        """Look, run, wait. What goes wrong is logged as an error, and the next look comes all the same."""
+        """Check, run, wait; repeat. Errors are logged, and do not end the thread."""
         while not self._stopping.is_set():
             looked, wait = time.monotonic(), 0.0
             try:
@@ -99,22 +105,23 @@ class Scheduler(Thread):
         return float(answer["due_in_seconds"])
 
     def _clean_up(self) -> None:
-        """Run the cleanup; raise Problem when it failed or was stopped."""
+        """Run the cleanup. Raises Problem when it failed or was stopped."""
         outcome = run_cleanup(self._cleanup, caller="serve")
         run_report(outcome, self._cleanup.policies, subject_of(self._cleanup.policies))
 
 
 class _Server(uvicorn.Server):
-    """Starts the scheduler when it listens, and tells everybody when it is to stop."""
+    """Starts the schedulers once the server listens, and sets `stopping` at the first signal."""
 
-    def __init__(self, config: uvicorn.Config, scheduler: Scheduler, stopping: Event) -> None:
+    def __init__(self, config: uvicorn.Config, schedulers: Sequence[Thread], stopping: Event) -> None:
         super().__init__(config)
-        self._scheduler = scheduler
+        self._schedulers = schedulers
         self._stopping = stopping
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
-        self._scheduler.start()
+        for scheduler in self._schedulers:
+            scheduler.start()
         log.info("serving", extra={"fields": {"host": self.config.host, "port": self.config.port}})
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -130,16 +137,16 @@ def _config(app: FastAPI, environ: Mapping[str, str]) -> uvicorn.Config:
         port=int(environ.get("PORT") or DEFAULT_PORT),
         log_config=None,
         log_level="warning",
-        access_log=False,  # the API writes its own
+        access_log=False,  # the API writes its own log lines
         server_header=False,
         proxy_headers=bool(proxies),
         forwarded_allow_ips=proxies,
-        timeout_graceful_shutdown=GOODBYE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
 
 
 def _missing(settings: Settings) -> list[str]:
-    """What a server cannot do without."""
+    """The problems of required settings that are missing."""
     problems = []
     if settings.database_url is None:
         if settings.supabase_url is None:

@@ -21,7 +21,7 @@ class _Misbehaving(BaseHTTPRequestHandler):
         self.server.headers.append(self.headers)
         self.server.behave(self)
 
-    do_GET = do_DELETE = do_POST  # noqa: N815
+    do_GET = do_DELETE = do_CONNECT = do_POST  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""

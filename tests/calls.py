@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 
 from api.settings import Settings
+from tests.policies import FILE
 
 CLEANUP = "/api/admin/cleanup-sessions"
 SECRET = "the-secret-of-the-tests"
@@ -12,10 +13,11 @@ ADMIN = {"Authorization": f"Bearer {SECRET}"}
 
 
 def settings(environment: dict[str, str] | None = None, **changes: Any) -> Settings:
-    """Settings with the tests' secret, for the Supabase of `environment` if any."""
+    """Settings with the tests' secret and policies, for the Supabase of `environment` if any."""
     known = {"SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_JWT_SECRET", "SERVICE_SECRET"}
     reached = {name.lower(): value for name, value in (environment or {}).items() if name in known}
-    return Settings(**{"cron_secret": SECRET, "database_url": None, **reached, **changes})
+    given = {"cron_secret": SECRET, "database_url": None, "policies_file": str(FILE)}
+    return Settings(**{**given, **reached, **changes})
 
 
 def add_session(

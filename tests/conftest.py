@@ -13,14 +13,16 @@ import psycopg
 import pytest
 from psycopg.rows import DictRow, dict_row
 
+from api.settings import Settings
 from infra.local import ports
 from infra.local.environment import ROOT
 from infra.local.postgres import UNSAFE
 from infra.local.stack import LocalSupabase, start_api
-from tests import recorded
+from tests import policies, recorded
 from tests.database import migrated, truncate
 from tests.in_process import client_of
 from tests.recorded import record
+from tests.server_folder import server_folder
 
 BUCKET = "session-files"
 LULL_VARIABLES = {
@@ -29,6 +31,7 @@ LULL_VARIABLES = {
     "LULL_HOME",
     "PORT",
     "SERVICE_SECRET",
+    "SUPABASE_ANON_KEY",
     "SUPABASE_JWT_SECRET",
     *(
         line.split("=")[0]
@@ -37,7 +40,13 @@ LULL_VARIABLES = {
     ),
 }
 # Many a test creates more drafts than anybody should: limits have tests of their own.
-UNLIMITED = {"MAX_OPEN_DRAFTS_PER_OWNER": "0", "DRAFTS_PER_HOUR": "0", "MAX_OPEN_GAMES_PER_OWNER": "0"}
+UNLIMITED = {
+    "MAX_OPEN_DRAFTS_PER_OWNER": "0",
+    "DRAFTS_PER_HOUR": "0",
+    "MAX_OPEN_GAMES_PER_OWNER": "0",
+    "ACTIVE_PER_HOUR": "0",
+    "METADATA_BYTES_PER_HOUR": "0",
+}
 pytest_plugins = ["tests.sql_servers", "tests.transports"]
 
 
@@ -57,9 +66,12 @@ def clean_environment() -> None:
 @pytest.fixture(scope="session")
 def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSupabase]:
     """The one local Supabase of this test session, migrated; `stack` is the same on empty tables."""
-    home = tmp_path_factory.mktemp("lull")
-    with LocalSupabase(home, prepare=migrated, postgres_settings=UNSAFE) as stack:
-        stack.ensure_bucket(BUCKET)
+    with (
+        server_folder(tmp_path_factory, "stack") as home,
+        LocalSupabase(home, environ=os.environ, prepare=migrated, postgres_settings=UNSAFE) as stack,
+    ):
+        limits = Settings()
+        stack.ensure_bucket(BUCKET, largest_file=limits.max_file_bytes, types=limits.allowed_file_types)
         yield stack
 
 
@@ -104,20 +116,20 @@ def connect(database_url: str) -> Iterator[Callable[..., psycopg.Connection[Dict
 
 @pytest.fixture
 def environment(stack: LocalSupabase) -> dict[str, str]:
-    """The settings by which Lull reaches the stack."""
-    return stack.environment()
+    """The settings by which Lull reaches the stack, with the policies of the tests."""
+    return stack.environment() | policies.ENVIRONMENT
 
 
 @pytest.fixture
 def api(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
     """The API in this process, on the stack; `sql` sees what it did."""
-    from api.index import create_app
-    from api.settings import load_settings
+    from api.composition import create_app
+    from api.settings import Settings
 
     for name, value in {**environment, **UNLIMITED}.items():
         if name != "DATABASE_URL":
             monkeypatch.setenv(name, value)
-    with client_of(create_app(load_settings())) as client:
+    with client_of(create_app(Settings.from_environ(os.environ))) as client:
         yield client
 
 
@@ -125,7 +137,7 @@ def api(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterato
 def api_server(running_stack: LocalSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of one real uvicorn process for the whole session."""
     port, log = ports.find_free(), tmp_path_factory.mktemp("api") / "api.log"
-    environment = running_stack.environment() | UNLIMITED
+    environment = running_stack.environment() | UNLIMITED | policies.ENVIRONMENT
     child = start_api(environment, port, environ=os.environ, log=log)
     yield f"http://{ports.HOST}:{port}"
     child.stop()

@@ -1,20 +1,19 @@
-"""A migrated database, and how it is emptied between tests."""
+"""A migrated database, and how it is emptied between tests. The benchmark uses it too, without pytest."""
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import DictRow
 
-from api.cleanup.policies import load_policies
-from api.settings import Settings
 from infra import migrate
+from tests.policies import policy_arguments
 
 # What a migration fills and a test must find as it was.
-KEPT = {"migrations", "objects", "policies", "targets"}
+KEPT = {"migrations", "objects", "policies", "policies_known", "policy_rules", "settings", "targets"}
 
 
 def migrated(database_url: str) -> None:
-    """Bring a database to this release, with the policies as they come."""
-    migrate.apply(database_url, [policy.arguments() for policy in load_policies(Settings())])
+    """Bring a database to this release, with the policies of the tests."""
+    migrate.apply(database_url, policy_arguments())
 
 
 def truncate(connection: psycopg.Connection[DictRow]) -> None:

@@ -17,7 +17,7 @@ SEEN: set[str] = set()
 
 def record(response: httpx.Response) -> httpx.Response:
     """Remember the type of a problem."""
-    if response.headers.get("content-type") == "application/problem+json":
+    if response.headers.get("content-type") == "application/problem+json" and response.read():
         SEEN.add(json.loads(response.read())["type"].removeprefix("urn:lull:problem:"))
     return response
 

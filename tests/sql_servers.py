@@ -2,7 +2,7 @@
 
 18 (embedded) and 15 (Debian's) are started here. `LULL_TEST_POSTGRES_URLS` names servers to use instead: URLs of
 superusers, separated by blanks, of servers that nobody will miss. Roles that the tests made stay there. One test
-process has such a server to itself (`-n 0`): what is open in one database holds up the ledger's readers in all.
+process has such a server to itself (`-n 0`): what is open in one database holds up the readers of the event log in all databases.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 import pytest
@@ -22,6 +22,7 @@ from psycopg.rows import DictRow, dict_row
 
 from infra.local.postgres import ROLES, UNSAFE, LocalPostgres, embedded_binaries
 from tests.database import migrated
+from tests.server_folder import server_folder
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 PASSWORD = "for-one-test-session"
@@ -32,6 +33,7 @@ SERVERS = [pytest.param(url, id=f"given{n}") for n, url in enumerate(GIVEN, 1)] 
 _mine = secrets.token_hex(4)  # what a killed run left on a given server is in nobody's way
 TEMPLATE = f"lull_template_{_mine}"
 _numbers = itertools.count()
+_left: dict["Server", list[str]] = {}
 
 Connection = psycopg.Connection[DictRow]
 
@@ -87,6 +89,7 @@ def database_on(
     name = name or f"lull_test_{_mine}_{next(_numbers)}"
     owned = sql.Identifier(owner) if owner else sql.SQL("default")
     with psycopg.connect(server.url(), autocommit=True) as connection:
+        drop_left(server, connection)
         create = sql.SQL("create database {} template {} owner {} strategy file_copy")
         connection.execute(create.format(sql.Identifier(name), sql.Identifier(template), owned))
         database = Database(server, name)
@@ -94,7 +97,15 @@ def database_on(
             yield database
         finally:
             database.close()
-            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+            end = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
+            connection.execute(end, [name])
+            _left.setdefault(server, []).append(name)
+
+
+def drop_left(server: Server, connection: psycopg.Connection[Any]) -> None:
+    """Drop the databases that ended tests left: at once, a drop waits 100 ms for the last connection to go."""
+    for name in _left.pop(server, []):
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
 
 def local_postgres(version: int, home: Path) -> LocalPostgres:
@@ -102,7 +113,7 @@ def local_postgres(version: int, home: Path) -> LocalPostgres:
     binaries = embedded_binaries() if version == 18 else DEBIAN_15
     if not (binaries / "postgres").exists():
         pytest.skip(f"no Postgres {version} in {binaries} (Debian: apt-get install postgresql-15)")
-    return LocalPostgres(home, PASSWORD, binaries=binaries, settings=UNSAFE)
+    return LocalPostgres(home, PASSWORD, environ=os.environ, binaries=binaries, settings=UNSAFE)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -122,8 +133,9 @@ def sql_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
             if isinstance(which, str):
                 server = GivenPostgres(which)
             else:
-                home = tmp_path_factory.mktemp(f"postgres{which}")
+                home = running.enter_context(server_folder(tmp_path_factory, f"postgres{which}"))
                 server = running.enter_context(local_postgres(which, home))
+            running.callback(_drop_all, server)
             template = running.enter_context(database_on(server, TEMPLATE))
             # Schema public of a new database has no rights for the API's roles yet.
             server.create_roles(TEMPLATE)
@@ -131,6 +143,11 @@ def sql_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
             return server
 
         yield server_of
+
+
+def _drop_all(server: Server) -> None:
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        drop_left(server, connection)
 
 
 @pytest.fixture(scope="session", params=SERVERS)

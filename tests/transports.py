@@ -38,7 +38,7 @@ class Asked(Database):
             if direct._known(function, arguments) is None:
                 with direct._pool.connection(time.monotonic() + timeout_seconds) as connection:
                     direct._compose(connection, function, arguments)
-        return asyncio.run(self.ask(function, arguments, timeout_seconds=timeout_seconds))
+        return asyncio.run(self.call_async(function, arguments, timeout_seconds=timeout_seconds))
 
 
 @pytest.fixture(params=["postgrest", "direct", "asked"])

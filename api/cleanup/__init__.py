@@ -1,1 +1,1 @@
-"""The main job: which rows are stale, the run that deletes them, and what it says about it."""
+"""The main job: the policies (which rows are stale), the run that deletes these rows, and its report."""

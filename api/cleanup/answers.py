@@ -1,133 +1,114 @@
-"""The shapes of the cleanup's answers: validated from the SQL functions' snake_case, dumped in camelCase."""
+"""What the SQL functions of a run answer, as the run reads it. The reports for callers are in schemas.py."""
 
-from typing import Annotated, Literal
+from typing import Any
 
-from pydantic import Field, PlainSerializer
-
-from api.wire import Answer, Time
+from pydantic import BaseModel, ConfigDict
 
 
-def _short(hours: float) -> int | float:
-    return int(hours) if hours == int(hours) else hours
+class Begun(BaseModel):
+    """`lull_begin_cleanup`: a run with its lease, or why there is none (`reason`, `since`, `message`)."""
+
+    started: bool
+    run_id: str | None
+    token: str | None = None
+    policies: list[str] = []
+    reason: str | None = None
+    since: str | None = None
+    message: str | None = None
 
 
-Hours = Annotated[float, PlainSerializer(_short)]
+class Opened(BaseModel):
+    """`lull_open_policy`: `open`, or how the line ended without a batch."""
+
+    outcome: str
 
 
-class SampledSession(Answer):
-    """A row that would go, and why."""
+class Batch(BaseModel):
+    """`lull_cleanup_lane`: rows locked, what failed or was skipped, and the size of the next batch.
 
-    id: str
-    kind: str | None
-    status: str | None
-    last_activity_at: Time
-    age: str
-    files: int
-    reason: str
+    `alone` is True where no other client of the database was active; `ms` is the batch's duration.
+    """
 
-
-class _PolicyReport(Answer):
-    name: str
-    target: str
-    threshold_hours: Hours
-    cutoff: Time | None
-    would_delete: int | None = Field(description="Null when it was not counted.")
-    capped: bool = Field(description="More than wouldDelete: the count stops at 1,000,000.")
+    locked: int = 0
+    done: bool = False
+    failed: dict[str, Any] | None = None
+    skipped: Any = None
+    alone: bool = False
+    ms: float = 0
+    next_size: int | None = None
 
 
-class PolicyPreview(_PolicyReport):
-    """What a run would do under one policy."""
+class FileRemoval(BaseModel):
+    """An object to remove from Storage."""
 
-    cascaded: dict[str, int] = Field(description="Rows that hang off those and would go along, by table.")
-    cascaded_total: int
-    files: int
-    oldest: Time | None
-    archived: bool
-    restore_days: int
-    limit: int | None = Field(description="The breaker's limit on wouldDelete.")
-    stop: str | None
-    stop_reason: str | None
-    error: str | None
+    id: int
+    bucket: str
+    path: str
 
 
-class SkippedRow(Answer):
-    """A row that could not be deleted, and why."""
+class FileClaim(BaseModel):
+    """`lull_claim_file_removals`: objects to remove, and how many removals were cancelled."""
+
+    removals: list[FileRemoval]
+    cancelled: int
+
+
+class SampledRow(BaseModel):
+    """A row that a run would take."""
 
     key: str
-    reason: str
-
-
-class Pacing(Answer):
-    """How a run tuned itself to the database's other work."""
-
-    largest_batch: int = Field(description="Rows that it dared to ask for at once.")
-    lanes: int = Field(description="Batches that were in flight at once, at most.")
-    paused_ms: float = Field(description="Waited between batches, for the sake of others.")
-    others: float = Field(description="Other clients of the database at work during a batch, on average.")
-
-
-class PolicyOutcome(_PolicyReport):
-    """What a run did under one policy."""
-
-    deleted: int
-    cascaded: int
+    kind: str | None
+    status: str | None
+    clock: str
     files: int
-    archived: bool
-    restore_days: int
-    batches: int
-    ms: int
+
+
+class Line(BaseModel):
+    """A policy (or one of its adopted tables) in a dry run or a run. Further fields go into the report as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    policy: str
+    would: int | None
+
+    def fields(self, model: type[BaseModel]) -> dict[str, Any]:
+        """The fields that this model has, too."""
+        known = self.model_dump()
+        return {name: known[name] for name in model.model_fields if name in known}
+
+
+class PreviewedLine(Line):
+    """A line of `lull_preview_cleanup`."""
+
+    sample: list[SampledRow] = []
+
+
+class Preview(BaseModel):
+    """`lull_preview_cleanup`, for all policies at one time."""
+
+    at: str
+    policies: list[PreviewedLine]
+
+
+class FinishedLine(Line):
+    """A line of `lull_finish_cleanup`; `ms` is the duration of its batches."""
+
+    did: int
     outcome: str
+    ms: float
     stop_reason: str | None
     error: str | None
-    skipped_rows: list[SkippedRow]
-    pacing: Pacing | None = Field(
-        default=None, description="Null when no batch was run, or by a database of an older release."
-    )
-    busy: int = Field(description="Rows that somebody else had locked: left for the next run.")
-    has_more: bool
+    skipped_rows: list[dict[str, Any]]
 
 
-class FilesOutcome(Answer):
-    """What became of the files of rows purged by this run or an earlier one."""
+class FinishedRun(BaseModel):
+    """`lull_finish_cleanup`; `user_sessions` is what was pruned outside of the database."""
 
-    removed: int
-    failed: int
-    queued: int
-    dead: int
-    error: str | None
-
-
-class DryRunReport(Answer):
-    """The dry run; the first four are about one policy."""
-
-    dry_run: Literal[True] = True
-    threshold_hours: Hours
-    would_delete: int | None = Field(description="Null when the policy could not be counted.")
-    sessions: list[SampledSession]
-    policies: list[PolicyPreview]
-    at: Time
-
-
-class RunReport(Answer):
-    """The run; thresholdHours and deleted are about one policy."""
-
-    dry_run: Literal[False] = False
     run_id: str
-    threshold_hours: Hours
-    deleted: int
-    policies: list[PolicyOutcome]
-    has_more: bool
+    mode: str = "run"
+    at: str
+    status: str = "completed"
     duration_ms: int
-    files: FilesOutcome
-    at: Time
-
-
-class SkippedReport(Answer):
-    """Nothing was done: another run is at it, or the cleanup is paused."""
-
-    dry_run: Literal[False] = False
-    skipped: Literal[True] = True
-    reason: str
-    since: Time
-    run_id: str | None
-    message: str
+    files: dict[str, Any]
+    policies: list[FinishedLine]
+    user_sessions: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""The files phase of a run: bytes whose archive rows were purged are removed through the Storage API."""
+"""The files phase of a run: remove objects of purged archive rows through the Storage API."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from api.cleanup.answers import FileClaim, FileRemoval
+from api.cleanup.run_client import Arguments
 from api.database import Database
 from api.errors import StorageUnavailable
-from api.file_storage import LONGEST_CALL_SECONDS, FileStorage, StorageRefused
+from api.storage import LONGEST_CALL_SECONDS, FileStorage, StorageRefused
 
 _CLAIM = 500
 _REMOVED_PER_CALL = 100
@@ -18,12 +20,12 @@ _SETTLE_AFTER_SECONDS = 5
 _TIMEOUT_SECONDS = 12  # the functions' own statement time-outs are 10
 
 _Answers = dict[int, str | None]
-"""By removal: why the bytes are still there, None when they are gone."""
+"""By removal id: the reason why the object still exists; None when it was removed."""
 
 
 @dataclass
 class FilesReport:
-    """What became of the files of a run."""
+    """The counts of a run's files phase."""
 
     removed: int = 0
     failed: int = 0
@@ -37,26 +39,27 @@ class FilesReport:
 def remove_files(
     database: Database,
     storage: FileStorage,
-    lease: dict[str, Any],
+    lease: Arguments,
     time_left: Callable[[], float],
     report: FilesReport,
 ) -> None:
-    """Work through the outbox until it is empty, the time is up, or Storage fails; count in `report`.
+    """Process the queue of removals until it is empty, the time is up, or Storage fails; count in `report`.
 
-    Answers are settled every few seconds, which renews the lease. What Storage refuses costs its own removal
-    an attempt; what Storage gave no answer about stays queued and costs none.
+    Results are stored every few seconds, which renews the lease. A refusal by Storage counts as an attempt of
+    that removal. A removal without an answer stays queued, and no attempt is counted.
     """
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
         removal = _Removal(storage, threads, time_left)
         while time_left() > 0 and report.error is None:
             arguments = {**lease, "p_limit": _CLAIM}
-            claim = database.call("lull_claim_file_removals", arguments, timeout_seconds=_capped(time_left))
-            if not claim["removals"] and not claim["cancelled"]:
+            answer = database.call("lull_claim_file_removals", arguments, timeout_seconds=_capped(time_left))
+            claim = FileClaim.model_validate(answer)
+            if not claim.removals and not claim.cancelled:
                 break
             answers: _Answers = {}
             settled = time_left()
             try:
-                for some in removal.answers(claim["removals"]):
+                for some in removal.answers(claim.removals):
                     answers |= some
                     if settled - time_left() >= _SETTLE_AFTER_SECONDS:
                         _settle(database, lease, answers, time_left, report)
@@ -68,7 +71,7 @@ def remove_files(
 
 def _settle(
     database: Database,
-    lease: dict[str, Any],
+    lease: Arguments,
     answers: _Answers,
     time_left: Callable[[], float],
     report: FilesReport,
@@ -84,23 +87,23 @@ def _settle(
 
 
 def _capped(time_left: Callable[[], float], most: float = _TIMEOUT_SECONDS) -> float:
-    """The time-out of a call: its own, or what is left."""
+    """The time-out of a call: `most` seconds, or the remaining time if that is less."""
     return min(most, max(1, time_left()))
 
 
 @dataclass(frozen=True)
 class _Removal:
-    """Asks Storage; each call is short, so that answers come in small portions."""
+    """Removes objects in small portions, so that each call to Storage is short."""
 
     storage: FileStorage
     threads: ThreadPoolExecutor
     time_left: Callable[[], float]
 
-    def answers(self, removals: list[dict[str, Any]]) -> Iterator[_Answers]:
-        """Remove files bucket by bucket, as far as the time goes."""
+    def answers(self, removals: list[FileRemoval]) -> Iterator[_Answers]:
+        """Remove objects, one bucket after the other, until the time is up."""
         buckets: defaultdict[str, dict[str, int]] = defaultdict(dict)
         for removal in removals:
-            buckets[removal["bucket"]][removal["path"]] = removal["id"]
+            buckets[removal.bucket][removal.path] = removal.id
         for bucket, ids in buckets.items():
             if self.time_left() <= 0:
                 return
@@ -114,7 +117,7 @@ class _Removal:
                     yield {ids[path]: error for path, error in answers.items()}
 
     def _remove(self, bucket: str, paths: list[str]) -> Iterator[dict[str, str | None]]:
-        """Remove paths; halve what Storage refuses as a whole until the path that it means is alone."""
+        """Remove paths. A portion that Storage refuses is divided in half until the refused path is alone."""
         if self.time_left() <= 0:
             return
         try:
@@ -134,7 +137,7 @@ class _Removal:
             yield dict(zip(some, self.threads.map(ask, some), strict=True))
 
     def _why_still_there(self, bucket: str, timeout_seconds: float, path: str) -> str | None:
-        """None when Storage positively says that the file does not exist."""
+        """None when Storage confirms that the file does not exist; else the reason."""
         try:
             absent = self.storage.is_absent(bucket, path, timeout_seconds=timeout_seconds)
         except StorageRefused as refusal:

@@ -1,14 +1,14 @@
-"""The policies file as a model: which rows are stale and what becomes of them."""
+"""The policies file as a model: which rows are stale, and whether they are archived or deleted."""
 
 import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from api.settings import Settings
+from api.settings import LEAST_AGES, Settings
 
 DEFAULT_FILE = Path(__file__).with_name("policies.toml")
 USUAL_SUBJECT = "abandoned-drafts"
@@ -35,7 +35,7 @@ def _seconds(value: object) -> float:
 
 
 def _none(value: object) -> object:
-    """TOML has no null."""
+    """Read "none" as None: TOML has no null."""
     return None if value == "none" else value
 
 
@@ -43,7 +43,7 @@ _Age = Annotated[float, BeforeValidator(_seconds)]
 
 
 def _storable(value: object) -> object:
-    """Postgres' text has no NUL."""
+    """Refuse the character NUL, which Postgres cannot store in text."""
     if isinstance(value, str) and "\0" in value:
         raise ValueError("must not contain the character NUL")
     return value
@@ -53,9 +53,19 @@ _Storable = BeforeValidator(_storable)
 _Column = Annotated[str, Field(min_length=1, max_length=63), _Storable]
 _Count = Annotated[int, Field(ge=1, le=100_000_000_000, strict=True)]  # the SQL multiplies within 8 bytes
 _Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-_Value = Annotated[
-    Annotated[str, Field(max_length=1000)] | _Integer | bool, Field(union_mode="smart"), _Storable
-]
+_Value = Annotated[Annotated[str, Field(max_length=1000)] | _Integer | bool, Field(union_mode="smart"), _Storable]
+
+
+class _ClockBelow(BaseModel):
+    """Rows of a table below keep what they hang below while this clock is new."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clock: _Column
+
+
+_Table = Annotated[str, Field(pattern=r"^[^.\s]{1,63}\.[^.\s]{1,63}$"), _Storable]
+_Below = Literal["keeps", "goes along"] | _ClockBelow
 
 
 class Policy(BaseModel):
@@ -65,12 +75,15 @@ class Policy(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
     reason: Annotated[str, Field(min_length=1, max_length=200), _Storable]
-    target: Annotated[str, Field(pattern=r"^[^.\s]{1,63}\.[^.\s]{1,63}$"), _Storable]
+    target: _Table
     clock: _Column
+    also_clocks: tuple[_Column, ...] = ()
+    below: dict[_Table, _Below] = {}
     equals: dict[_Column, _Value] = {}
     nulls: tuple[_Column, ...] = ()
     age: _Age
     age_variable: str | None = None
+    warn_before: _Age | None = None
     archive: Annotated[bool, Field(strict=True)] = True
     restore: _Age | None = None
     max_rows: _Count = 50_000
@@ -78,6 +91,9 @@ class Policy(BaseModel):
     growth_floor: _Count = 1000
     max_percent: Annotated[Annotated[float, Field(gt=0, le=100)] | None, BeforeValidator(_none)] = None
     max_cascaded: _Count = 1_000_000
+    max_below_root: _Count = 20_000
+    max_below_bytes: _Count = 64 * 1024 * 1024
+    _age_is_simulated: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _archived_rows_have_a_restore_window(self) -> Self:
@@ -89,21 +105,28 @@ class Policy(BaseModel):
 
     @property
     def restore_days(self) -> int:
-        """For how many days an archived row can be restored; 0 when it is not archived."""
+        """The days for which an archived row can be restored; 0 when rows are not archived."""
         return int(self.restore or 0) // _SECONDS["d"]
 
     def aged(self, hours: float | None) -> Self:
-        """The same policy with another age; None leaves it."""
-        return self if hours is None else self.model_copy(update={"age": hours * _SECONDS["h"]})
+        """The same policy with another age, for a dry run; None keeps the age."""
+        if hours is None:
+            return self
+        simulated = self.model_copy(update={"age": hours * _SECONDS["h"]})
+        simulated._age_is_simulated = True
+        return simulated
 
     def arguments(self) -> dict[str, Any]:
         """The policy as the SQL functions take it."""
         return {
-            **self.model_dump(exclude={"age", "age_variable", "restore"}),
+            **self.model_dump(exclude={"age", "age_variable", "restore", "warn_before"}),
             "nulls": list(self.nulls),
+            "also_clocks": list(self.also_clocks),
             "age_seconds": self.age,
             "restore_days": self.restore_days,
-            "warn_seconds": None,
+            "warn_seconds": self.warn_before,
+            "least_age_seconds": None if self.age_variable is None else LEAST_AGES[self.age_variable],
+            "age_is_simulated": self._age_is_simulated,
         }
 
 
@@ -135,7 +158,7 @@ def load_policies(settings: Settings) -> tuple[Policy, ...]:
 
 
 def subject_of(policies: Sequence[Policy]) -> str:
-    """Name the policy that the first fields of a report are about, unless the caller chooses another."""
+    """Name the policy that a report's first fields are about by default."""
     names = [policy.name for policy in policies]
     return USUAL_SUBJECT if USUAL_SUBJECT in names else names[0]
 

@@ -3,11 +3,12 @@
 import logging
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, Protocol
 
-from api.errors import DatabaseRefusal, DatabaseUnavailable, from_database_error
+from api import telemetry
+from api.errors import DatabaseRefusal, DatabaseUnavailable, Problem, from_database_error
 from api.settings import Settings
 
 log = logging.getLogger("lull.database")
@@ -25,7 +26,7 @@ class Transport(Protocol):
         Raises DatabaseRefusal, or DatabaseUnavailable from the reason.
         """
 
-    async def ask(self, function: str, arguments: dict[str, Any], timeout_seconds: float) -> object:
+    async def call_async(self, function: str, arguments: dict[str, Any], timeout_seconds: float) -> object:
         """Do `call` without keeping the event loop."""
 
     def close(self) -> None:
@@ -39,25 +40,25 @@ class Database:
         self._settings = settings
         self._transport: Transport | None = None
         self._lock = Lock()
+        with suppress(Problem):  # a missing setting is a problem of the requests that need it
+            self._connected()  # imported and made before the first request; connections are opened by calls
 
     def call(self, function: str, arguments: dict[str, Any], *, timeout_seconds: float) -> dict[str, Any]:
         """Call a function and return its `jsonb` object. Never retries.
 
         `timeout_seconds` limits the wait for the connection and for each read. Raises Problem: what the
-        function refused, or DatabaseUnavailable when nobody can say whether the call took effect.
+        function refused, or DatabaseUnavailable when it is unknown whether the call took effect.
         """
         transport = self._connected()
-        with _explained(function, transport):
+        with telemetry.span(function, db__system__name="postgresql"), _explained(function, transport):
             answer = transport.call(function, arguments, timeout_seconds)
         return _object(function, answer)
 
-    async def ask(
-        self, function: str, arguments: dict[str, Any], *, timeout_seconds: float
-    ) -> dict[str, Any]:
+    async def call_async(self, function: str, arguments: dict[str, Any], *, timeout_seconds: float) -> dict[str, Any]:
         """Do `call` without keeping the event loop."""
         transport = self._connected()
-        with _explained(function, transport):
-            answer = await transport.ask(function, arguments, timeout_seconds)
+        with telemetry.span(function, db__system__name="postgresql"), _explained(function, transport):
+            answer = await transport.call_async(function, arguments, timeout_seconds)
         return _object(function, answer)
 
     def _connected(self) -> Transport:
@@ -95,12 +96,11 @@ def _object(function: str, answer: object) -> dict[str, Any]:
 
 
 def _transport_of(settings: Settings) -> Transport:
-    """Directly where DATABASE_URL is set, else through PostgREST; only the one in use is imported."""
+    """Direct where DATABASE_URL is set, else through PostgREST; only the one in use is imported."""
     if settings.database_url is not None:
         from api.database.direct import Direct
 
         return Direct(settings.database_url.get_secret_value(), settings.database_max_connections)
     from api.database.postgrest import PostgREST
-    from api.project import project_of
 
-    return PostgREST(project_of(settings))
+    return PostgREST(settings.project())

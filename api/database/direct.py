@@ -13,9 +13,12 @@ from api.database.calls import Call, compose_call
 from api.database.pool import Pool, PooledConnection
 from api.database.threads import in_thread
 from api.errors import MISSING_FUNCTION, DatabaseRefusal, DatabaseUnavailable
+from api.request_context import current_request
 
 _CALL_LIFETIME_SECONDS = 60  # for so long a time-out that a function was given goes unnoticed
+_LONG_ANSWER = 32 * 1024  # bytes; parsing more would hold up the event loop for a millisecond and longer
 _SHARE_OF_THE_TIME = 0.9  # the rest is for the news that the server gave up: then nothing took effect
+_LONGEST_IN_A_NAME = 58  # what "lull " leaves of the 63 bytes that Postgres keeps
 _REFUSED_LOGIN = re.compile("authentication|password|no such user|user not found|role .* does not exist")
 
 
@@ -43,7 +46,7 @@ class Direct:
             call = self._known(function, arguments) or self._compose(connection, function, arguments)
             return _value(connection.ask(_text(call, connection, arguments)))
 
-    async def ask(self, function: str, arguments: dict[str, Any], timeout_seconds: float) -> object:
+    async def call_async(self, function: str, arguments: dict[str, Any], timeout_seconds: float) -> object:
         """Do `call` in the event loop where only the answer has to be waited for, and else in a thread."""
         deadline = time.monotonic() + timeout_seconds
         async with self._pool.turn(deadline):
@@ -52,7 +55,10 @@ class Direct:
             if call is None or lent is None:
                 return await in_thread(self.call, function, arguments, deadline - time.monotonic())
             with self._translated(function, arguments), lent as connection:
-                return _value(await connection.ask_async(_text(call, connection, arguments)))
+                answer = await connection.ask_async(_text(call, connection, arguments))
+        if answer is None or len(answer) <= _LONG_ANSWER:
+            return _value(answer)
+        return await in_thread(_value, answer)
 
     def close(self) -> None:
         """Close the connections that are idle."""
@@ -84,8 +90,21 @@ def _text(call: Call, connection: PooledConnection, arguments: dict[str, Any]) -
     """The call's text with its arguments and the time that it may take."""
     seconds = _SHARE_OF_THE_TIME * (connection.deadline - time.monotonic())
     milliseconds = max(1, int(1000 * min(seconds, call.seconds or seconds)))
-    body = connection.literal(json.dumps(arguments, allow_nan=False))
-    return call.before + b"%d" % milliseconds + call.between + body + call.after
+    body = connection.literal(json.dumps(arguments, separators=(",", ":"), allow_nan=False))
+    return _request_name() + call.before + b"%d" % milliseconds + call.between + body + call.after
+
+
+def _request_name() -> bytes:
+    """Statements that name the connection after the request, until the call's transaction ends.
+
+    A request id is ASCII letters, digits and signs that need no quotes. A connection's name has at most 63 bytes.
+    """
+    context = current_request()
+    if context is None:
+        return b""
+    name = context.request_id.encode()
+    whole = b"set local lull.request_id = '%s'; " % name if len(name) > _LONGEST_IN_A_NAME else b""
+    return b"set local application_name = 'lull %s'; %s" % (name[:_LONGEST_IN_A_NAME], whole)
 
 
 def _value(answer: bytes | None) -> object:

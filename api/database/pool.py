@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import select
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
@@ -16,11 +17,11 @@ from psycopg.pq import Escaping, ExecStatus, TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.waiting import wait_async
 
-from api.database.idle import is_usable
 from api.errors import DatabaseUnavailable
 
 _DONE = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 _LOOK_SECONDS = 0.1  # between looks at the deadline
+_LONGEST_IDLE_SECONDS = 60  # shorter than what networks and poolers forget a silent connection after
 
 
 class PooledConnection(psycopg.Connection[TupleRow]):
@@ -43,6 +44,14 @@ class PooledConnection(psycopg.Connection[TupleRow]):
         left = max(0.0, self.deadline - time.monotonic())
         return await wait_async(self._conversation(text), self.pgconn.socket, _LOOK_SECONDS, left)
 
+    def is_usable(self) -> bool:
+        """Whether it was idle for under 60 s and has nothing to read: what can be read is the server's farewell."""
+        if time.monotonic() - self.idle_since > _LONGEST_IDLE_SECONDS:
+            return False
+        waiting = select.poll()
+        waiting.register(self.fileno(), select.POLLIN)
+        return not waiting.poll(0)
+
     def literal(self, text: str) -> bytes:
         """A text as SQL writes it."""
         return Escaping(self.pgconn).escape_literal(text.encode())
@@ -61,7 +70,7 @@ class PooledConnection(psycopg.Connection[TupleRow]):
 class Pool:
     """At most `size` connections to one address. Safe to share between threads.
 
-    It has no threads of its own, as psycopg_pool has: whoever needs a connection opens it, and learns at once
+    It has no threads of its own, as psycopg_pool has: a caller that needs a connection opens it, and learns at once
     and by name why that failed; and nothing goes on in a serverless instance that is frozen between requests.
     """
 
@@ -79,7 +88,7 @@ class Pool:
 
         Raises DatabaseUnavailable when none becomes free before the deadline, and psycopg.Error when none can
         be opened. One that is in the middle of something when the block ends is closed: what it would say
-        belongs to nobody any more.
+        is for no caller any more.
         """
         if not self._free.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise DatabaseUnavailable from TimeoutError("no connection became free")
@@ -132,11 +141,11 @@ class Pool:
             connection.close()
 
     def _take(self) -> PooledConnection | None:
-        """The connection that was used last and that nobody has closed since."""
+        """The connection that was used last and is still open."""
         while True:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
-            if connection is None or is_usable(connection.fileno(), connection.idle_since):
+            if connection is None or connection.is_usable():
                 return connection
             connection.close()
 

@@ -1,1 +1,1 @@
-"""The ledger of events: delivering it to a webhook."""
+"""The event log: delivery to a webhook."""

@@ -1,4 +1,4 @@
-"""Where a webhook may be sent: a name is resolved once, and must lead to the public internet."""
+"""The addresses of a webhook's receiver: the name is resolved once, and must lead to the public internet."""
 
 import socket
 import threading
@@ -10,16 +10,16 @@ Resolve = Callable[[str, int], list[str]]
 _SECONDS = 3.0
 _NAT64 = IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-# What IANA's registries withhold from the public internet and older Pythons do not know of.
+# Not public by IANA's registries, and unknown to older versions of Python's ipaddress.
 _SPECIAL = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"), IPv6Network("3fff::/20"))
 
 
 class AddressRefused(Exception):
-    """The receiver's name leads nowhere, or to where nothing may be sent; the message says which."""
+    """The receiver's name has no address, or one that is not allowed; the message says which."""
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Ask the system for a host's addresses, IPv4 first: few serverless platforms can send to IPv6.
+    """Resolve a host's addresses, IPv4 first: few serverless platforms can send to IPv6.
 
     Waits three seconds at most; a resolver has no time-out of its own. Raises AddressRefused.
     """
@@ -44,7 +44,7 @@ def resolve(host: str, port: int) -> list[str]:
 def permitted(addresses: list[str], *, allow_private: bool) -> list[str]:
     """These addresses, if all of them are public or private ones are allowed.
 
-    One bad address refuses them all: a name that leads to both is not a mistake. Raises AddressRefused.
+    One address that is not public refuses them all: such a name is an attack. Raises AddressRefused.
     """
     refused = [address for address in addresses if not allow_private and not is_public(address)]
     if refused:
@@ -53,7 +53,7 @@ def permitted(addresses: list[str], *, allow_private: bool) -> list[str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is on the public internet, also when it is an IPv4 one in IPv6's clothes."""
+    """Whether an address is on the public internet. IPv4 addresses embedded in IPv6 ones are judged as IPv4."""
     try:
         return _is_public(ip_address(address))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Delivering: claim events, send them beside one another, settle; until none is due or the time is up.
+"""Delivery: claim events, send them concurrently, store the results; until no event is due or the time is up.
 
-A round is the first events of up to sixteen sessions, so that order within a session needs no rule here. A
-round in which nothing was delivered is the last: a receiver that is down, slow or gone costs one round.
+A round is the first undelivered event of up to 16 sessions, so that the order within a session is kept. A round
+without a delivered event is the last one: a receiver that is down or slow costs one round.
 """
 
 import asyncio
@@ -10,54 +10,46 @@ import math
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import Field
+from pydantic import BaseModel
 
 from api.database import Database
 from api.errors import DatabaseUnavailable
 from api.events.addresses import AddressRefused
-from api.events.webhook import Receiver, Verdict, create_receiver, open_client, send
+from api.events.schemas import Claim, DeliveryReport, Settled
+from api.events.webhook import Attempt, Receiver, create_receiver, open_client, send
 from api.settings import Settings
-from api.wire import Answer
 
 log = logging.getLogger("lull.events")
+
+Answer = TypeVar("Answer", bound=BaseModel)
 
 AFTER_RUN_SECONDS = 8.0
 _ROUND = 16
 _ATTEMPT_SECONDS = 5.0
 _SHORTEST_ATTEMPT_SECONDS = 1.0
-_RESERVE_SECONDS = 1.0  # of a round, for claiming and settling
-_CLAIM_MARGIN_SECONDS = 15.0  # a claim outlives the attempt, so that nobody else sends meanwhile
+_RESERVE_SECONDS = 1.0  # of each round, for claiming and settling
+_CLAIM_MARGIN_SECONDS = 15.0  # a claim outlasts the attempt, so that no other process sends the event meanwhile
 _SHORTEST_CALL_SECONDS = 2.0
 _DATABASE_SECONDS = 10.0  # the functions' own statement time-out is 8
 
 
-class DeliveryReport(Answer):
-    """What became of the events that were due."""
-
-    delivered: int = 0
-    failed: int = Field(default=0, description="Attempts that failed; these events are tried again later.")
-    dead: int = Field(default=0, description="Events given up: after 24 hours of trying, or by a 410.")
-    pending: int = Field(default=0, description="Events that wait to be delivered, failed ones included.")
-    errors: dict[str, int] = Field(default={}, description="Why attempts failed, and how many did.")
-
-
 @dataclass(frozen=True)
 class Webhooks:
-    """What delivering works with; whether there is a usable receiver is found out when delivering."""
+    """The dependencies of a delivery. Whether the receiver is usable is checked when delivering."""
 
     settings: Settings
     database: Database
 
     @property
     def wanted(self) -> bool:
-        """Whether an operator has asked for webhooks at all."""
+        """Whether the operator has configured a webhook."""
         return self.settings.events_webhook_url is not None
 
 
 def deliver_after_run(webhooks: Webhooks, seconds_left: float) -> None:
-    """Deliver what is due after a cleanup run, within a small budget; nothing when webhooks are off."""
+    """Deliver due events after a cleanup run, within a small time budget. Does nothing without a webhook."""
     if webhooks.wanted:
         deliver(create_receiver(webhooks.settings), webhooks.database, min(AFTER_RUN_SECONDS, seconds_left))
 
@@ -65,7 +57,7 @@ def deliver_after_run(webhooks: Webhooks, seconds_left: float) -> None:
 def deliver(receiver: Receiver, database: Database, seconds: float) -> DeliveryReport:
     """Deliver for `seconds` at most. Raises Problem when the database cannot be asked.
 
-    Must not be called where an event loop is running.
+    Must not be called in a thread with a running event loop.
     """
     started = time.monotonic()
     report, errors = DeliveryReport(), Counter[str]()
@@ -80,7 +72,7 @@ def deliver(receiver: Receiver, database: Database, seconds: float) -> DeliveryR
 
 
 class _Delivery:
-    """Rounds over one connection pool, until a deadline. The database is asked only between the attempts."""
+    """Rounds over one connection pool, until a deadline. The database is called only between the attempts."""
 
     def __init__(
         self,
@@ -98,51 +90,50 @@ class _Delivery:
             addresses: list[str] | None = None
             while (seconds := self._attempt_seconds()) is not None:
                 claimed = self._claim(seconds)
-                if not claimed["events"]:
+                if not claimed.events:
                     return
                 try:
                     addresses = addresses or self.receiver.addresses()
                 except AddressRefused as refused:
-                    verdicts = [Verdict("failed", str(refused))] * len(claimed["events"])
+                    attempted = [Attempt("failed", str(refused))] * len(claimed.events)
                 else:
-                    # resolving may have taken a while
+                    # resolving may have taken seconds
                     seconds = self._attempt_seconds() or _SHORTEST_ATTEMPT_SECONDS
-                    attempts = [
-                        send(client, self.receiver, event, addresses, seconds) for event in claimed["events"]
-                    ]
-                    verdicts = await asyncio.gather(*attempts)
-                self._settle(claimed, verdicts)
-                if not any(verdict.outcome == "delivered" for verdict in verdicts):
+                    sending = [send(client, self.receiver, event, addresses, seconds) for event in claimed.events]
+                    attempted = await asyncio.gather(*sending)
+                self._settle(claimed, attempted)
+                if not any(attempt.outcome == "delivered" for attempt in attempted):
                     return
 
     def _attempt_seconds(self) -> float | None:
-        """How long an attempt may take now; None when there is no time for one."""
+        """The time-out of an attempt that starts now; None when there is no time for one."""
         left = self.deadline - time.monotonic() - _RESERVE_SECONDS
         return min(_ATTEMPT_SECONDS, left) if left >= _SHORTEST_ATTEMPT_SECONDS else None
 
-    def _claim(self, seconds: float) -> dict[str, Any]:
+    def _claim(self, seconds: float) -> Claim:
         arguments = {"p_limit": _ROUND, "p_seconds": math.ceil(seconds + _CLAIM_MARGIN_SECONDS)}
-        claimed = self._call("lull_claim_deliveries", arguments)
-        self.report.pending = claimed["pending"]
+        claimed = self._call(Claim, "lull_claim_deliveries", arguments)
+        self.report.pending = claimed.pending
         return claimed
 
-    def _settle(self, claimed: dict[str, Any], verdicts: list[Verdict]) -> None:
-        """Say what became of a round; said twice when the first answer was lost, which changes nothing."""
-        self.errors.update(verdict.error for verdict in verdicts if verdict.error is not None)
+    def _settle(self, claimed: Claim, attempted: list[Attempt]) -> None:
+        """Store the results of a round. Repeated once after a lost answer; the repetition changes nothing."""
+        self.errors.update(attempt.error for attempt in attempted if attempt.error is not None)
         results = [
-            {"id": event["id"], "outcome": verdict.outcome, "error": verdict.error}
-            for event, verdict in zip(claimed["events"], verdicts, strict=True)
+            {"id": event.id, "outcome": attempt.outcome, "error": attempt.error}
+            for event, attempt in zip(claimed.events, attempted, strict=True)
         ]
-        arguments = {"p_claim": claimed["claim"], "p_results": results}
+        arguments = {"p_claim": claimed.claim, "p_results": results}
         try:
-            answer = self._call("lull_settle_deliveries", arguments)
+            answer = self._call(Settled, "lull_settle_deliveries", arguments)
         except DatabaseUnavailable:
-            answer = self._call("lull_settle_deliveries", arguments)
-        self.report.delivered += answer["delivered"]
-        self.report.failed += answer["failed"]
-        self.report.dead += answer["dead"]
-        self.report.pending = answer["pending"]
+            answer = self._call(Settled, "lull_settle_deliveries", arguments)
+        self.report.delivered += answer.delivered
+        self.report.failed += answer.failed
+        self.report.dead += answer.dead
+        self.report.pending = answer.pending
 
-    def _call(self, function: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, model: type[Answer], function: str, arguments: dict[str, Any]) -> Answer:
         left = max(_SHORTEST_CALL_SECONDS, self.deadline - time.monotonic())
-        return self.database.call(function, arguments, timeout_seconds=min(_DATABASE_SECONDS, left))
+        answer = self.database.call(function, arguments, timeout_seconds=min(_DATABASE_SECONDS, left))
+        return model.model_validate(answer)

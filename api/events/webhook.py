@@ -1,4 +1,4 @@
-"""One event to one receiver: signed by Standard Webhooks, sent to a vetted address, judged by the answer."""
+"""Send one event to one receiver: signed by Standard Webhooks, sent to a checked address, judged by the status."""
 
 import asyncio
 import base64
@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 from standardwebhooks import Webhook
@@ -16,18 +16,19 @@ from standardwebhooks import Webhook
 from api import __version__
 from api.errors import not_configured
 from api.events.addresses import Resolve, permitted, resolve
+from api.events.schemas import ClaimedEvent
+from api.http.schemas import utc
 from api.settings import Settings
-from api.wire import utc
 
 _CONNECT_SECONDS = 2.0
-_LONGEST_ANSWER = 64 * 1024  # read, so that the connection can be used again; its content does not matter
+_LONGEST_ANSWER = 64 * 1024  # bytes that are read so that the connection can be reused; the content is ignored
 
 Outcome = Literal["delivered", "failed", "gone"]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What became of one attempt, as `lull_settle_deliveries` takes it. `error` is for the operator."""
+class Attempt:
+    """The result of one attempt, as `lull_settle_deliveries` takes it. `error` is for the operator."""
 
     outcome: Outcome
     error: str | None = None
@@ -35,7 +36,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Receiver:
-    """Where events go, and what they are signed with. `resolve` and `tls` are for tests."""
+    """The receiver's URL and the key that signs its events. `resolve` and `tls` are replaced by tests."""
 
     url: httpx.URL
     signer: Webhook = field(repr=False)
@@ -44,14 +45,14 @@ class Receiver:
     tls: ssl.SSLContext | bool = True
 
     def addresses(self) -> list[str]:
-        """Resolve the receiver's name. Connecting to these, and not to the name, leaves no second lookup
-        that could answer something else. Raises AddressRefused."""
+        """Resolve the receiver's name. Requests connect to these addresses, so that no second lookup can give
+        another one. Raises AddressRefused."""
         port = self.url.port or (443 if self.url.scheme == "https" else 80)
         return permitted(self.resolve(self.url.host, port), allow_private=self.allow_private)
 
 
 def create_receiver(settings: Settings) -> Receiver:
-    """The receiver that the settings name; Problem 503 when they name none or one that cannot be used."""
+    """The receiver in the settings. Raises Problem 503 when there is none or it cannot be used."""
     if settings.events_webhook_url is None:
         raise not_configured("EVENTS_WEBHOOK_URL is not set.")
     secret = settings.events_webhook_secret
@@ -69,7 +70,7 @@ def create_receiver(settings: Settings) -> Receiver:
 
 
 def _signer(secret: str) -> Webhook:
-    """Standard Webhooks asks for `whsec_` and 24 to 64 bytes in base64; the library takes almost anything."""
+    """Standard Webhooks requires `whsec_` and 24 to 64 bytes in base64; the library does not check this."""
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except ValueError:
@@ -79,36 +80,37 @@ def _signer(secret: str) -> Webhook:
     return Webhook(key)
 
 
-def message_of(event: dict[str, Any]) -> tuple[str, bytes]:
-    """The id and the body of an event's message: the same for every attempt, so that duplicates are known.
+def message_of(event: ClaimedEvent) -> tuple[str, bytes]:
+    """The id and the body of an event's message: the same for every attempt, so that duplicates are recognisable.
 
-    `data` is what a broadcast of the event carries.
+    `data` is the same as in a broadcast of the event.
     """
-    at = utc(event["at"])
+    at = utc(event.at)
     data = {
-        "id": event["id"],
-        "sessionId": event["session_id"],
-        "kind": event["kind"],
-        "event": event["event"],
+        "id": event.id,
+        "sessionId": event.session_id,
+        "kind": event.kind,
+        "event": event.event,
         "at": at,
-        "data": event["data"],
+        "data": event.data,
     }
-    message = {"type": f"session.{event['event']}", "timestamp": at, "data": data}
-    return f"evt_{event['id']}", json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+    kind = event.event if event.event.startswith("session.") else f"session.{event.event}"
+    message = {"type": kind, "timestamp": at, "data": data}
+    return f"evt_{event.id}", json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def open_client(receiver: Receiver) -> httpx.AsyncClient:
-    """A client that asks no proxy (it would resolve the name again) and follows no redirect."""
+    """An HTTP client that uses no proxy (which would resolve the name again) and follows no redirect."""
     return httpx.AsyncClient(verify=receiver.tls, trust_env=False, follow_redirects=False)
 
 
 async def send(
-    client: httpx.AsyncClient, receiver: Receiver, event: dict[str, Any], addresses: list[str], seconds: float
-) -> Verdict:
-    """Send an event to the first of these addresses that answers; all of it takes `seconds` at most.
+    client: httpx.AsyncClient, receiver: Receiver, event: ClaimedEvent, addresses: list[str], seconds: float
+) -> Attempt:
+    """Send an event to the first of these addresses that accepts a connection, within `seconds` in total.
 
-    2xx is delivered, whatever else the receiver says or fails to say behind it. 410 means that it wants no
-    more. Everything else is to be tried again.
+    A 2xx status means delivered, even if the body breaks off. 410 means that the receiver wants no more events.
+    Any other result is retried later.
     """
     status: int | None = None
     reason = "the receiver could not be connected to"
@@ -129,24 +131,24 @@ async def send(
     except TimeoutError:
         reason = f"the receiver did not answer within {seconds:g} seconds"
     except (httpx.HTTPError, OSError) as error:
-        reason = f"the receiver broke off: {type(error).__name__}"
-    return Verdict("failed", reason) if status is None else _judge(status)
+        reason = f"the receiver closed the connection: {type(error).__name__}"
+    return Attempt("failed", reason) if status is None else _judge(status)
 
 
-def _judge(status: int) -> Verdict:
+def _judge(status: int) -> Attempt:
     if 200 <= status <= 299:
-        return Verdict("delivered")
+        return Attempt("delivered")
     if status == HTTPStatus.GONE:
-        return Verdict("gone", "the receiver answered 410: it wants no more events")
+        return Attempt("gone", "the receiver answered 410: it wants no more events")
     if 300 <= status <= 399:
-        return Verdict("failed", f"the receiver answered {status}: redirects are not followed")
-    return Verdict("failed", f"the receiver answered {status}")
+        return Attempt("failed", f"the receiver answered {status}: redirects are not followed")
+    return Attempt("failed", f"the receiver answered {status}")
 
 
 def _request(
-    client: httpx.AsyncClient, receiver: Receiver, event: dict[str, Any], address: str, seconds: float
+    client: httpx.AsyncClient, receiver: Receiver, event: ClaimedEvent, address: str, seconds: float
 ) -> httpx.Request:
-    """The signed request, to an address instead of the name; TLS still asks for the name's certificate."""
+    """The signed request to an address. TLS verifies the certificate of the name."""
     identity, body = message_of(event)
     now = datetime.now(UTC)
     headers = {

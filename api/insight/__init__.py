@@ -1,1 +1,1 @@
-"""Read-only: what operators and monitors look at."""
+"""Read-only numbers for operators and monitoring."""

@@ -1,88 +1,103 @@
-"""Creating a session: the flag, the token, the key, one call."""
+"""Create a session: check the flag, derive the token, call the database once."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from api.auth import Caller
-from api.database import Database
-from api.errors import Problem
-from api.flags import Decide
-from api.sessions.idempotency import idempotency_argument
-from api.sessions.limits import check_size, limit_headers, limited
-from api.sessions.models import NewSession
-from api.sessions.tokens import session_token, token_hash
-from api.settings import Settings
+from fastapi import Request
 
-TIMEOUT_SECONDS = 10  # the functions' own statement time-out is 8
+from api.auth.callers import Caller
+from api.auth.session_tokens import session_token, token_hash
+from api.errors import Problem, invalid_request
+from api.flags import Decision
+from api.http.idempotency import idempotency_argument
+from api.http.parts import parts_of
+from api.http.rate_limits import limit_headers, limited, limits_argument
+from api.http.schemas import Session
+from api.sessions.schemas import Creation, NewSession
 
 
 @dataclass(frozen=True)
 class Created:
-    """What lull_create_session answered, and the owner's token if it is anonymous."""
+    """A new session (or a replay of the first answer to a key), and the owner's token if it is anonymous."""
 
-    session: dict[str, Any]
+    session: Session
     token: str | None
     replayed: bool
     headers: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Creation:
-    """What creating a session takes."""
+def create(request: Request, caller: Caller, new: NewSession, key: str | None) -> Created:
+    """Create a session for this caller, or replay the answer of the first request with this key.
 
-    settings: Settings
-    database: Database
-    decide: Decide
-    new_id: Callable[[], UUID] = uuid4
+    Raises 429 when a limit is reached, 422 for a key used for another request, 403 for an early chat while the flag
+    is off for the caller (which can then create the chat as `active` at the first message). The answer to a key
+    that was used while the flag was on is repeated.
+    """
+    parts = parts_of(request)
+    settings = parts.settings
+    _check_game(caller, new)
+    refusal = None
+    if new.kind == "chat" and new.status == "draft":
+        refusal = _refusal(parts.decide(caller))
+        if refusal is not None and key is None:
+            raise refusal
+    anonymous = not caller.service and caller.user_id is None
+    session = uuid4()
+    token = session_token(settings, session) if anonymous else None
+    limits = limits_argument(settings, caller, request)
+    if new.table is not None:
+        limits = {**(limits or {}), "table": new.table}
+    if new.kind == "game":
+        game = {"guild_id": new.guild_id, "state": new.state, "max_state_bytes": settings.max_state_bytes}
+        limits = {**(limits or {}), "game": game}
+    try:
+        answer = parts.call(
+            Creation,
+            "lull_create_session",
+            p_session=str(session),
+            p_kind=new.kind,
+            p_status=new.status,
+            p_title=new.title,
+            p_external_key=new.external_key,
+            p_mode=new.mode,
+            p_metadata=new.metadata,
+            p_owner=str(caller.user_id) if caller.user_id else None,
+            p_token_hash=token_hash(token) if token else None,
+            p_idempotency=idempotency_argument(settings, request, caller, key, new, only_replay=refusal is not None),
+            p_limits=limits,
+        )
+    except Problem as problem:
+        if problem.slug == "rate-limited":
+            raise limited(problem) from None
+        if refusal is not None and problem.slug == refusal.slug:
+            raise refusal from None
+        raise
+    if anonymous:
+        token = session_token(settings, answer.session.id, answer.token_rotation)
+    return Created(answer.session, token, answer.replayed, limit_headers(answer.limits or ()))
 
-    def create(
-        self, caller: Caller, request: NewSession, key: str | None, limits: dict[str, Any] | None
-    ) -> Created:
-        """Create a session for this caller, or give the answer of the first request with this key again.
 
-        `limits` are those of `limits_argument`. Raises 429 when one of them is reached, 403 for an early chat
-        while the flag is off for the caller (seed 003's original behaviour is then one call away: `active` at
-        the first message), 422 for a key used for another request.
-        """
-        check_size(self.settings, "metadata", request.metadata)
-        if request.kind == "chat" and request.status == "draft":
-            self._check_flag(caller)
-        anonymous = not caller.service and caller.user_id is None
-        session = self.new_id()
-        token = session_token(self.settings, session) if anonymous else None
-        arguments = {
-            "p_session": str(session),
-            "p_kind": request.kind,
-            "p_status": request.status,
-            "p_title": request.title,
-            "p_external_key": request.external_key,
-            "p_mode": request.mode,
-            "p_metadata": request.metadata,
-            "p_owner": str(caller.user_id) if caller.user_id else None,
-            "p_token_hash": token_hash(token) if token else None,
-            "p_idempotency": idempotency_argument(key, caller, request),
-            "p_limits": limits,
-        }
-        try:
-            answer = self.database.call("lull_create_session", arguments, timeout_seconds=TIMEOUT_SECONDS)
-        except Problem as problem:
-            if problem.slug == "rate-limited":
-                raise limited(problem) from None
-            raise
-        if anonymous:
-            token = session_token(self.settings, UUID(answer["session"]["id"]), answer["token_rotation"])
-        headers = limit_headers(answer.get("limits") or ())
-        return Created(answer["session"], token, answer["replayed"], headers)
+def _check_game(caller: Caller, new: NewSession) -> None:
+    """Raise 422 for a game of the service without guild or mode, and for what only such a game has."""
+    if new.kind == "game" and caller.service:
+        missing = [("guildId", new.guild_id), ("mode", new.mode)]
+        faults = [(name, "is needed for a game of the service") for name, value in missing if value is None]
+    else:
+        own = [("guildId", new.guild_id), ("state", new.state)]
+        if new.kind == "game":
+            own.append(("externalKey", new.external_key))
+        faults = [(name, "is only for games of the service") for name, value in own if value is not None]
+    if faults:
+        raise invalid_request(*faults)
 
-    def _check_flag(self, caller: Caller) -> None:
-        decision = self.decide(caller)
-        if not decision.value:
-            raise Problem(
-                403,
-                "early-sessions-off",
-                "Chats cannot be created before their first message here, and nothing was created. "
-                'Create the session at the first message instead, with "status": "active".',
-                reason=decision.reason,
-            )
+
+def _refusal(decision: Decision) -> Problem | None:
+    if decision.value:
+        return None
+    return Problem(
+        403,
+        "early-sessions-off",
+        "Chats cannot be created before their first message here, and nothing was created. "
+        'Create the session at the first message instead, with "status": "active".',
+        reason=decision.reason,
+    )

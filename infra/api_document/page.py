@@ -16,7 +16,7 @@ HEAD = "<!-- By `python -m infra api-docs`, from the routes and infra/api_docume
 
 
 class DocumentError(ValueError):
-    """The template and the routes do not go together; the message says what is missing."""
+    """The template and the routes do not match; the message says what is missing."""
 
 
 def main(argv: list[str]) -> int:
@@ -32,8 +32,8 @@ def main(argv: list[str]) -> int:
 
 
 def page() -> str:
-    """Compose the page; the same routes always give the same text."""
-    from api.index import create_app
+    """Compose the page. The same routes always give the same text."""
+    from api.composition import create_app
     from api.settings import Settings
 
     document = create_app(Settings.model_construct()).openapi()
@@ -56,20 +56,20 @@ def compose(document: Schema, template: str) -> str:
     filled["objects"] = objects.text()
     places = re.findall(r"\{\{(.*?)\}\}", template)
     if unmatched := sorted(set(places) ^ filled.keys()):
-        raise DocumentError(f"{TEMPLATE.name} and the routes do not go together: {', '.join(unmatched)}")
+        raise DocumentError(f"{TEMPLATE.name} and the routes do not match: {', '.join(unmatched)}")
     return HEAD + re.sub(r"\{\{(.*?)\}\}", lambda place: filled[place[1]], template)
 
 
 def _group(path: str, route: Schema) -> str:
-    """Whose route it is: the operator's, anybody's, else its wing's."""
+    """The section of a route: operator, everyone, else its feature's."""
     if path.startswith("/api/admin/"):
         return "operator"
     tag = str(route["tags"][0])
-    return "anybody" if tag == "insight" else tag
+    return "everyone" if tag == "insight" else tag
 
 
 def _route(method: str, path: str, route: Schema, objects: Objects) -> str:
-    """One route: what it does, what it takes, what it answers."""
+    """One route: description, parameters, body, answers."""
     parameters = [
         (each["name"], each["in"], each["schema"], each.get("description"))
         for each in route.get("parameters", ())
@@ -93,7 +93,7 @@ def _route(method: str, path: str, route: Schema, objects: Objects) -> str:
 
 
 def _answer(status: str, answer: Schema, objects: Objects) -> str:
-    """What a success answers, and the headers that tell something. A small object is told at once."""
+    """The answer of a success with its documented headers. A small object is listed inline."""
     media, schema = _content(answer)
     if not schema:
         said = "no body"

@@ -7,7 +7,7 @@ Schema = dict[str, Any]
 
 
 class Objects:
-    """The named shapes of answers, and which of them the routes led to."""
+    """The named schemas of answers, and which of them the routes refer to."""
 
     def __init__(self, schemas: dict[str, Schema]) -> None:
         self._schemas = schemas
@@ -37,7 +37,7 @@ class Objects:
         return str(schema.get("type", "any"))
 
     def cells(self, schema: Schema, said: str | None, *, is_input: bool) -> list[str]:
-        """A type and what it means; limits and the default are the caller's business alone."""
+        """A type and its meaning; with limits and the default for inputs only."""
         meaning = unwrapped(said or "")
         if not is_input:
             return [self.type_of(schema), meaning]
@@ -47,14 +47,14 @@ class Objects:
         return [self.type_of(schema) + _limits(schema), meaning]
 
     def field_rows(self, schema: Schema) -> Iterator[list[str]]:
-        """A row for each field; in a body, what must be sent is marked."""
+        """A row for each field; in a body, required fields are marked."""
         is_input = schema.get("additionalProperties") is False
         for name, field in schema.get("properties", {}).items():
             mark = " (required)" if is_input and name in schema.get("required", ()) else ""
             yield [code(name) + mark, *self.cells(field, field.get("description"), is_input=is_input)]
 
     def text(self) -> str:
-        """Every shape that a route or another shape led to, by name, with its fields."""
+        """Every schema that a route or another schema refers to, by name, with its fields."""
         texts: dict[str, str] = {}
         while left := sorted(self._used - texts.keys()):
             for name in left:
@@ -65,7 +65,7 @@ class Objects:
 
 
 def table(*heads: str, rows: Iterable[list[str]]) -> str:
-    """A Markdown table, without a last column that says nothing."""
+    """A Markdown table, without an empty last column."""
     lines = [list(heads), *rows]
     if not any(line[-1] for line in lines[1:]):
         lines = [line[:-1] for line in lines]
@@ -74,12 +74,12 @@ def table(*heads: str, rows: Iterable[list[str]]) -> str:
 
 
 def unwrapped(text: str) -> str:
-    """Paragraphs on a line each, as docstrings do not have them."""
+    """The text with each paragraph on one line."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def code(value: object) -> str:
-    """A word that is typed as it stands."""
+    """A word as Markdown code."""
     return f"`{value}`"
 
 

@@ -1,28 +1,27 @@
-"""Which interpreter of this machine is of the Python version that a Lambda runtime has."""
+"""Find an interpreter on this machine with the Python version of a Lambda runtime."""
 
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
-def find_interpreter(version: str, *, with_pip: bool = False) -> Path | None:
+def find_interpreter(version: str, environ: Mapping[str, str], *, with_pip: bool = False) -> Path | None:
     """Return an interpreter of this version, such as 3.13; None when there is none that starts."""
-    for candidate in _candidates(version):
+    for candidate in _candidates(version, environ):
         if _is(candidate, version, with_pip=with_pip):
             return candidate
     return None
 
 
-def _candidates(version: str) -> Iterator[Path]:
+def _candidates(version: str, environ: Mapping[str, str]) -> Iterator[Path]:
     yield Path(sys.executable)
-    found = shutil.which(f"python{version}")
+    found = shutil.which(f"python{version}", path=environ.get("PATH"))
     if found:
         yield Path(found)
-    # pyenv's command on PATH refuses to start a version that was not chosen
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    # pyenv's shims on PATH refuse to start a version that is not selected
+    pyenv = Path(environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     yield from sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True)
 
 

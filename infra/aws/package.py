@@ -1,12 +1,12 @@
-"""Build the bundle that Lambda runs: the API, its entry, and wheels for Lambda's platform, in one zip."""
+"""Build the zip for AWS Lambda: the API, its entry, and wheels for Lambda's platform."""
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from infra.aws.interpreters import find_interpreter
@@ -14,18 +14,21 @@ from infra.local.environment import ROOT
 
 OUTPUT = ROOT / ".local/aws/lull.zip"  # where the template looks for it
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
-ENTRY = ("infra/__init__.py", "infra/aws/__init__.py", "infra/aws/lambda_entry.py", "infra/aws/parameters.py")
-KEPT_METADATA = {"METADATA", "entry_points.txt"}  # what importlib.metadata is asked for at run time
+ENTRY = (
+    "infra/__init__.py",
+    *(f"infra/aws/{name}.py" for name in ("__init__", "events", "lambda_entry", "parameters")),
+)
+KEPT_METADATA = {"METADATA", "entry_points.txt"}  # the files that importlib.metadata reads at run time
 TASK_ROOT = "/var/task"
-ZIPPED_LIMIT, UNZIPPED_LIMIT = 50 * 2**20, 250 * 2**20  # Lambda's own
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day that a zip can name
+ZIPPED_LIMIT, UNZIPPED_LIMIT = 50 * 2**20, 250 * 2**20  # Lambda's limits
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date in a zip
 
 
 class PackageError(Exception):
     """The bundle could not be built; the message says why."""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], environ: Mapping[str, str]) -> int:
     """Build the bundle and print its sizes and how to deploy it."""
     parser = argparse.ArgumentParser(prog="python -m infra package-aws", description=__doc__)
     add = parser.add_argument
@@ -34,27 +37,27 @@ def main(argv: list[str]) -> int:
     add("--output", type=Path, default=OUTPUT, help=f"the zip ({OUTPUT.relative_to(ROOT)})")
     given = parser.parse_args(argv)
     try:
-        print(package(given.architecture, given.python, given.output))
+        print(package(given.architecture, given.python, given.output, environ))
     except PackageError as error:
         print(f"lull: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def package(architecture: str, python: str, output: Path) -> str:
+def package(architecture: str, python: str, output: Path, environ: Mapping[str, str]) -> str:
     """Write the bundle to `output` and describe it.
 
     The same sources and wheels give the same bytes. Bytecode is compiled in when this machine has the
     interpreter for it. Raises PackageError.
     """
-    interpreter = find_interpreter(python)
+    interpreter = find_interpreter(python, environ)
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "bundle"
-        _install(tree, architecture, python)
+        _install(tree, architecture, python, environ)
         _prune(tree)
         _copy_sources(tree)
         if interpreter:
-            compile_sources(tree, interpreter)
+            compile_sources(tree, interpreter, environ)
         unzipped = sum(file.stat().st_size for file in tree.rglob("*") if file.is_file())
         output.parent.mkdir(parents=True, exist_ok=True)
         write_zip(tree, output)
@@ -72,14 +75,14 @@ def package(architecture: str, python: str, output: Path) -> str:
     )
 
 
-def _install(tree: Path, architecture: str, python: str) -> None:
+def _install(tree: Path, architecture: str, python: str, environ: Mapping[str, str]) -> None:
     """Unpack the wheels of requirements.txt for Lambda's Linux; nothing is built from source."""
     machine = MACHINES[architecture]
     # A wheel for an old glibc runs on a newer one; 2.28 is older than that of every runtime on offer.
     glibc = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
     platforms = [f"--platform={name}_{machine}" for name in glibc]
     # Asked by an interpreter of that version, pip judges markers such as `python_version` as Lambda would.
-    interpreter = find_interpreter(python, with_pip=True) or sys.executable
+    interpreter = find_interpreter(python, environ, with_pip=True) or sys.executable
     pip = [str(interpreter), "-m", "pip", "install", "-q"]
     wheels = ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}", *platforms]
     quiet = ["--no-input", "--disable-pip-version-check", "--no-compile"]
@@ -90,7 +93,7 @@ def _install(tree: Path, architecture: str, python: str) -> None:
 
 
 def _prune(tree: Path) -> None:
-    """Remove what is for developers: commands, stubs, C sources, the packages' own tests, pip's notes."""
+    """Remove files that only developers need: commands, stubs, C sources, packages' tests, pip's metadata."""
     shutil.rmtree(tree / "bin", ignore_errors=True)
     for metadata in tree.glob("*.dist-info"):
         for entry in metadata.iterdir():
@@ -111,18 +114,18 @@ def _copy_sources(tree: Path) -> None:
         shutil.copy(ROOT / name, tree / name)
 
 
-def compile_sources(tree: Path, interpreter: Path) -> None:
-    """Compile to bytecode that is used whatever the time stamps say, with the paths that Lambda will have."""
+def compile_sources(tree: Path, interpreter: Path, environ: Mapping[str, str]) -> None:
+    """Compile to bytecode with Lambda's paths that is valid whatever the files' time stamps are."""
     compileall = [str(interpreter), "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     command = [*compileall, "-s", str(tree), "-p", TASK_ROOT, str(tree)]
-    environ = {**os.environ, "PYTHONHASHSEED": "0"}
-    compiled = subprocess.run(command, capture_output=True, text=True, env=environ)
+    fixed = {**environ, "PYTHONHASHSEED": "0"}  # the order of sets in bytecode
+    compiled = subprocess.run(command, capture_output=True, text=True, env=fixed)
     if compiled.returncode:
         raise PackageError(f"the sources could not be compiled:\n{compiled.stdout}{compiled.stderr}")
 
 
 def write_zip(tree: Path, output: Path) -> None:
-    """Pack in the order of the names, with one date and one mode, so that equal trees give equal zips."""
+    """Write the zip sorted by name, with one date and one mode, so that equal trees give equal zips."""
     files = sorted((file.relative_to(tree).as_posix(), file) for file in tree.rglob("*") if file.is_file())
     with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as bundle:
         for name, file in files:

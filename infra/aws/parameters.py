@@ -1,10 +1,10 @@
-"""The secrets, from Parameter Store into the environment: at the start, and again while it is warm."""
+"""Secrets from Parameter Store beside the environment: read at start, and again in a warm instance."""
 
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-# Of all variables, the ones that are secrets; the template lets the function read exactly these.
+# The variables that are secrets; the template grants the function access to exactly these.
 SECRETS = (
     "CRON_SECRET",
     "CRON_SECRET_PREVIOUS",
@@ -14,8 +14,14 @@ SECRETS = (
     "SUPABASE_JWT_SECRET",
     "EVENTS_WEBHOOK_SECRET",
     "SESSION_TOKEN_SECRET",
+    "SESSION_TOKEN_SECRET_PREVIOUS",
     "DATABASE_URL",
+    "REDIS_URL",
+    "CLEANUP_PING_URL",
+    "ALERT_WEBHOOK_URL",
+    "SENTRY_DSN",
 )
+AT_ONCE = 10  # names that Parameter Store takes in one call
 PATH = "LULL_PARAMETERS"
 MAX_AGE_SECONDS = 300
 
@@ -27,13 +33,13 @@ class ParametersUnavailable(Exception):
 class Parameters:
     """The secrets below the path that LULL_PARAMETERS names, such as /lull/production/CRON_SECRET.
 
-    A parameter wins over a variable of the same name, and one that was deleted is unset. Without a path
-    nothing is read, and the environment stays as it is.
+    A parameter overrides a variable of the same name. Without a path nothing is read. The process environment is
+    never changed.
     """
 
     def __init__(
         self,
-        environ: MutableMapping[str, str],
+        environ: Mapping[str, str],
         *,
         max_age_seconds: float = MAX_AGE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
@@ -44,17 +50,28 @@ class Parameters:
         self._clock = clock
         self._read_at: float | None = None
         self._values: dict[str, str] = {}
+        self._ever_read: set[str] = set()
         self._client: Any = None
 
     @property
     def absent(self) -> list[str]:
-        """The parameters that are not there, by their whole names."""
+        """The full names of the parameters that do not exist."""
         return [f"{self._path}/{name}" for name in SECRETS if name not in self._values] if self._path else []
 
-    def refresh(self) -> bool:
-        """Read the parameters unless they were read lately; say whether anything changed.
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment with the parameters in it. A parameter that was deleted is unset."""
+        given = {name: value for name, value in self._environ.items() if name not in self._ever_read}
+        return given | self._values
 
-        Raises ParametersUnavailable; what was read before then stays in force until they are asked for again.
+    def expire(self) -> None:
+        """Make the next refresh read the parameters, however recently they were read."""
+        self._read_at = None
+
+    def refresh(self) -> bool:
+        """Read the parameters unless they were read recently. Returns whether anything changed.
+
+        Raises ParametersUnavailable; the values read before stay in use until the next refresh.
         """
         if not self._path:
             return False
@@ -65,28 +82,30 @@ class Parameters:
         values = self._read()
         if values == self._values:
             return False
-        for name in self._values.keys() - values.keys():
-            self._environ.pop(name, None)
-        self._environ.update(values)
+        self._ever_read |= values.keys()
         self._values = values
         return True
 
     def _read(self) -> dict[str, str]:
-        # Part of every Lambda runtime, and of no bundle: 0.2 s that nobody else has to pay for.
+        # boto3 is part of Lambda's runtime, not of the bundle. Its import takes 0.2 s.
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             if self._client is None:
-                # at most 6 s in all, of the 10 by which the function's time-out is above a run's budget
+                # at most 6 s in all: the function's time-out is 10 s above a run's budget
                 limits = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 2})
                 self._client = boto3.client("ssm", config=limits)
-            answer = self._client.get_parameters(
-                Names=[f"{self._path}/{name}" for name in SECRETS], WithDecryption=True
-            )
+            names = [f"{self._path}/{name}" for name in SECRETS]
+            answers = [
+                self._client.get_parameters(Names=names[first : first + AT_ONCE], WithDecryption=True)
+                for first in range(0, len(names), AT_ONCE)
+            ]
         except ClientError as error:
             raise ParametersUnavailable(f"{self._path}: {error.response['Error']['Code']}") from None
         except BotoCoreError as error:
             raise ParametersUnavailable(f"{self._path}: {type(error).__name__}") from None
-        return {found["Name"].rpartition("/")[2]: found["Value"] for found in answer["Parameters"]}
+        return {
+            found["Name"].rpartition("/")[2]: found["Value"] for answer in answers for found in answer["Parameters"]
+        }

@@ -1,1 +1,1 @@
-"""`make demo`: a cleanup on about 2,000 sessions, over HTTP, with the proof of what was kept."""
+"""`make demo`: a cleanup on about 2,000 sessions over HTTP, and the proof that all others stayed."""

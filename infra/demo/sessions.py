@@ -1,4 +1,4 @@
-"""About 2,000 sessions as a team has them: every kind, status and age, with participants and files."""
+"""About 2,000 example sessions: every kind, status and age, with participants and files."""
 
 import random
 from collections import Counter
@@ -24,7 +24,7 @@ _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=
 
 @dataclass(frozen=True)
 class Group:
-    """Sessions that are alike: how many, how long idle (from, to), and why they stay (None: they go)."""
+    """Similar sessions: their number, idle time (from, to), and why they stay (None: they are deleted)."""
 
     count: int
     kind: str
@@ -50,7 +50,7 @@ GROUPS = (
     Group(25, "chat", "draft", (2 * _DAY, 60 * _DAY), "on hold (by an operator)", hold=True),
     Group(15, "room", "active", (2 * _DAY, 60 * _DAY), "on hold (by an operator)", hold=True),
 )
-# What a run archived eight days ago: its restore window has closed, so it is purged with its bytes.
+# Archived by a run eight days ago: the restore window has closed, so they are purged with their bytes.
 LAST_WEEK = Group(60, "chat", "draft", (25 * _HOUR, 5 * _DAY), None)
 USER_SESSIONS = {"stale": 150, "fresh": 80}
 
@@ -58,7 +58,7 @@ USER_SESSIONS = {"stale": 150, "fresh": 80}
 def load(connection: Connection, storage: httpx.Client, groups: Sequence[Group], seed: int = 2026) -> int:
     """Insert the groups' sessions with participants and files, bytes included; return how many sessions.
 
-    Sessions are written first and aged by their clock, because no call of Lull's moves a clock back.
+    Sessions are inserted with old clocks, because no function of Lull moves a clock back.
     """
     chance = random.Random(seed)  # noqa: S311 - the same sessions every time
     total = 0
@@ -80,7 +80,7 @@ def load(connection: Connection, storage: httpx.Client, groups: Sequence[Group],
 
 
 def staying() -> Mapping[str, int]:
-    """Count the sessions that `load` makes and that must stay, by why."""
+    """Count the sessions that `load` inserts and that must stay, by reason."""
     stays: Counter[str] = Counter()
     for group in GROUPS:
         if group.stays:
@@ -91,8 +91,8 @@ def staying() -> Mapping[str, int]:
 def load_user_sessions(connection: Connection) -> None:
     """Insert stale and fresh user sessions."""
     connection.execute(
-        """insert into lull.user_sessions (namespace, user_id, data, updated_at)
-        select 'assistant', what || ' user ' || n, jsonb_build_object('model', 'small'),
+        """insert into lull.user_sessions (namespace, user_id, data, version, updated_at)
+        select 'assistant', what || ' user ' || n, jsonb_build_object('model', 'small'), md5(n::text),
           now() - case what when 'stale' then interval '30 hours' else interval '1 hour' end
         from (values ('stale', %(stale)s), ('fresh', %(fresh)s)) v (what, many),
           generate_series(1, many) n""",

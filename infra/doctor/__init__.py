@@ -1,1 +1,1 @@
-"""`python -m infra doctor`: seed 003's deployment checklist and troubleshooting as checks that run."""
+"""`python -m infra doctor`: the checks of a deployment, printed."""

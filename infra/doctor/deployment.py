@@ -1,4 +1,4 @@
-"""The checks against a deployment by URL: what anybody sees of it, and what it says to its admin."""
+"""The checks of a deployment by URL: its public routes, and its own report to the admin."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,13 +11,15 @@ from pydantic import ValidationError
 from api import __version__
 from api.cleanup.policies import PolicyError, load_policies
 from api.cleanup.report import PATH
-from api.insight.checkup import Checkup, check_clock, skew_seconds
-from api.insight.verdict import Verdict, fail, not_checked, ok, some
+from api.doctor.check_result import CheckResult, fail, not_checked, ok
+from api.doctor.examination import check_clock, skew_seconds
+from api.doctor.schemas import DoctorReport
+from api.http.sentences import some
 from api.settings import Settings
 from infra.doctor.here import compared
 from infra.doctor.release import Release, check_vercel_cron
 
-_SECONDS = 30  # the deployment's own limits add up to less; a cold start comes on top
+_SECONDS = 30  # more than the deployment's own limits and a cold start together
 _OF_THE_ADMIN = (
     "secrets", "flag", "user-sessions", "webhook", "database", "postgres", "grants", "policies", "indexes",
     "schedule", "runs", "events", "autovacuum", "clock", "bucket", "migrations", "functions", "policy-file",
@@ -25,15 +27,15 @@ _OF_THE_ADMIN = (
 
 
 def open_client(url: str) -> httpx.Client:
-    """A client of the deployment. It follows no redirect: the secret goes where it was meant to go."""
+    """A client of the deployment. It follows no redirect, so that the secret reaches no other host."""
     headers = {"User-Agent": f"lull-doctor/{__version__}"}
     return httpx.Client(base_url=url, timeout=_SECONDS, headers=headers)
 
 
 def checks_by_url(
     client: httpx.Client, secret: str, release: Release, policies_file: str | None = None
-) -> list[Verdict]:
-    """Every check that can be made from outside, with the admin secret."""
+) -> list[CheckResult]:
+    """Every check that is possible over HTTP with the admin secret."""
     reached, answer = _reach(client)
     if answer is None:
         why = "the deployment was not reached"
@@ -50,15 +52,15 @@ def checks_by_url(
     ]
 
 
-def _reach(client: httpx.Client) -> tuple[list[Verdict], httpx.Response | None]:
-    """/api/health: that it answers, which version, and what time it is there; None when Lull does not."""
+def _reach(client: httpx.Client) -> tuple[list[CheckResult], httpx.Response | None]:
+    """Check /api/health: reachable, version, clock. Returns None instead of the answer when Lull does not answer."""
     before = datetime.now(UTC)
     try:
         answer = client.get("/api/health")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         message = f"Nothing answers at {client.base_url}: {type(error).__name__} {error}"
-        mend = "check the URL, and whether the last deployment succeeded"
-        return [fail("reach", message.strip(), mend)], None
+        fix = "check the URL, and whether the last deployment succeeded"
+        return [fail("reach", message.strip(), fix)], None
     after = datetime.now(UTC)
     body = _json(answer)
     if answer.status_code != 200 or body.get("status") != "ok":
@@ -73,15 +75,15 @@ def _reach(client: httpx.Client) -> tuple[list[Verdict], httpx.Response | None]:
     return [*found, _clock_here(answer, before, after)], answer
 
 
-def _no_health(answer: httpx.Response) -> Verdict:
-    """What answers instead of Lull, in the words of whoever has met it."""
+def _no_health(answer: httpx.Response) -> CheckResult:
+    """Describe what answers instead of Lull."""
     if answer.is_redirect:
         message = f"It redirects to {answer.headers.get('location', 'nowhere')}."
         return fail("reach", message, "use that address; a scheduler does not follow redirects either")
     if answer.status_code in (401, 403):
         message = f"Something in front of Lull answers {answer.status_code}."
-        mend = "on Vercel: Settings > Deployment Protection (production must be open; Lull guards itself)"
-        return fail("reach", message, mend)
+        fix = "on Vercel: Settings > Deployment Protection (production must be open; Lull guards itself)"
+        return fail("reach", message, fix)
     if answer.status_code >= 500:
         message = f"It answers {answer.status_code}: most likely Lull does not start."
         return fail("reach", message, "read the function's log: its last line names a bad variable")
@@ -89,8 +91,8 @@ def _no_health(answer: httpx.Response) -> Verdict:
     return fail("reach", message, "check the URL: it is the address before /api")
 
 
-def _clock_here(answer: httpx.Response, before: datetime, after: datetime) -> Verdict:
-    """The Date header has whole seconds, so a second more is no difference."""
+def _clock_here(answer: httpx.Response, before: datetime, after: datetime) -> CheckResult:
+    """Compare clocks by the Date header, which has whole seconds: a difference of one second is ignored."""
     try:
         theirs = parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
     except (KeyError, ValueError):
@@ -99,7 +101,7 @@ def _clock_here(answer: httpx.Response, before: datetime, after: datetime) -> Ve
     return check_clock("clock-here", "this machine", "the deployment", skew)
 
 
-def _health(client: httpx.Client) -> tuple[Verdict, int | None]:
+def _health(client: httpx.Client) -> tuple[CheckResult, int | None]:
     """/api/health/cleanup, which monitors read; and the interval that the deployment expects."""
     answer = _get(client, "/api/health/cleanup")
     body = _json(answer)
@@ -113,38 +115,38 @@ def _health(client: httpx.Client) -> tuple[Verdict, int | None]:
     return fail("health", "/api/health/cleanup does not answer.", "read the function's log"), known
 
 
-def _guard(client: httpx.Client) -> Verdict:
-    """Without the secret, the cleanup is nobody's."""
+def _guard(client: httpx.Client) -> CheckResult:
+    """Without the secret, the cleanup route answers 401."""
     answer = _get(client, PATH)
     if answer is not None and answer.status_code == 401:
         return ok("guard", f"{PATH} answers 401 without the secret")
     if answer is not None and answer.status_code == 503 and "CRON_SECRET" in str(_json(answer).get("detail")):
-        message = "CRON_SECRET is missing or too short there: the cleanup answers 503 to everybody."
+        message = "CRON_SECRET is missing or too short there: the cleanup answers 503 to all callers."
         return fail("guard", message, "set it to the output of `openssl rand -base64 32`, then redeploy")
     status = answer.status_code if answer is not None else "nothing"
     return fail("guard", f"{PATH} answers {status} without the secret, not 401.", "redeploy this release")
 
 
-def _admin(client: httpx.Client, secret: str, release: Release, policies_file: str | None) -> list[Verdict]:
-    """What the deployment says about itself, compared with this checkout."""
+def _admin(client: httpx.Client, secret: str, release: Release, policies_file: str | None) -> list[CheckResult]:
+    """The deployment's own report, compared with this checkout."""
     answer = _get(client, "/api/admin/doctor", {"Authorization": f"Bearer {secret}"})
     if answer is None or answer.status_code != 200:
         refusal = _refusal(answer)
         return [refusal, *(not_checked(name, "see secret") for name in _OF_THE_ADMIN)]
     try:
-        checkup = Checkup.model_validate(_json(answer))
+        report = DoctorReport.model_validate(_json(answer))
     except ValidationError:
-        message = "The deployment answers in the shape of another release."
+        message = "The deployment's answer has the format of another release."
         refusal = fail("secret", message, "deploy this checkout, or run the doctor of the deployed one")
         return [refusal, *(not_checked(name, "see secret") for name in _OF_THE_ADMIN)]
     return [
         ok("secret", "the deployment accepts this CRON_SECRET"),
-        *compared(release, checkup.checks, checkup.inspection, checkup),
-        *_policy_file(checkup.policies, policies_file),
+        *compared(release, report.checks, report.database_state, report),
+        *_policy_file(report.policies, policies_file),
     ]
 
 
-def _refusal(answer: httpx.Response | None) -> Verdict:
+def _refusal(answer: httpx.Response | None) -> CheckResult:
     if answer is None:
         return fail("secret", "/api/admin/doctor does not answer.", "read the function's log")
     if answer.status_code == 401:
@@ -154,11 +156,11 @@ def _refusal(answer: httpx.Response | None) -> Verdict:
         message = "The deployment has no /api/admin/doctor: its release is older than 0.2.0."
         return fail("secret", message, "deploy this checkout")
     detail = _json(answer).get("detail") or "no reason given"
-    return fail("secret", f"/api/admin/doctor answers {answer.status_code}: {detail}", "mend what it names")
+    return fail("secret", f"/api/admin/doctor answers {answer.status_code}: {detail}", "fix what it names")
 
 
-def _policy_file(theirs: list[dict[str, Any]], file: str | None) -> list[Verdict]:
-    """The file of this checkout is the one that was deployed. Ages by variable are the deployment's own."""
+def _policy_file(theirs: list[dict[str, Any]], file: str | None) -> list[CheckResult]:
+    """This checkout's policies file is the deployed one. Ages that a variable sets are not compared."""
     settings = Settings.model_construct(policies_file=file)
     try:
         policies = load_policies(settings)
@@ -190,7 +192,7 @@ def _get(client: httpx.Client, path: str, headers: Mapping[str, str] | None = No
 
 
 def _json(answer: httpx.Response | None) -> dict[str, Any]:
-    """The object in an answer; an empty one when there is none."""
+    """The JSON object in an answer; empty when there is none."""
     try:
         body = answer.json() if answer is not None else {}
     except ValueError:

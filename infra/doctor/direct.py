@@ -1,4 +1,4 @@
-"""The database asked without PostgREST, and PostgREST asked without the API."""
+"""Checks of the database without PostgREST, and of PostgREST without the API."""
 
 import re
 import time
@@ -8,8 +8,9 @@ import jwt
 import psycopg
 from pydantic import ValidationError
 
-from api.insight.inspection import Inspection
-from api.insight.verdict import Verdict, fail, not_checked, ok, some
+from api.doctor.check_result import CheckResult, fail, not_checked, ok
+from api.doctor.schemas import DatabaseState
+from api.http.sentences import some
 from api.settings import Settings
 from infra.doctor.release import Release
 
@@ -18,13 +19,13 @@ _ASKED = ("schema-cache", "exposure")
 _PROBE = "/rest/v1/rpc/lull_cleanup_health"  # reads a few numbers, and changes nothing
 
 
-def inspect_directly(database_url: str) -> Inspection | Verdict:
-    """Ask the database at DATABASE_URL what PostgREST's is asked; or say why it could not be asked."""
+def read_state_directly(database_url: str) -> DatabaseState | CheckResult:
+    """Read the state of the database at DATABASE_URL. Returns a CheckResult when that is not possible."""
     try:
         with psycopg.connect(database_url, connect_timeout=_SECONDS, autocommit=True) as connection:
             connection.execute(f"set statement_timeout = '{_SECONDS}s'")
             row = connection.execute("select public.lull_inspect()").fetchone()
-            return Inspection.model_validate(row[0] if row else None)
+            return DatabaseState.model_validate(row[0] if row else None)
     except (psycopg.errors.UndefinedFunction, ValidationError):
         message = "The database at DATABASE_URL lacks functions of this release."
         return fail("database-url", message, "make migrate")
@@ -34,7 +35,7 @@ def inspect_directly(database_url: str) -> Inspection | Verdict:
 
 
 def _reason(said: str) -> str:
-    """What libpq means, in words of ours: its own may quote a password that was taken for a port."""
+    """libpq's error in our words: its own text may quote a password that was read as a port."""
     known = {
         "authentication|no such user|user not found": "it refuses the user or the password",
         "refused|unreachable|server closed": "nothing listens there",
@@ -47,8 +48,8 @@ def _reason(said: str) -> str:
     return next(reasons, "libpq cannot use it; write special characters of the password as %xx")
 
 
-def check_same_database(direct: Inspection, through: Inspection | None) -> Verdict:
-    """DATABASE_URL and SUPABASE_URL lead to the same database, or `make migrate` mends the wrong one."""
+def check_same_database(direct: DatabaseState, through: DatabaseState | None) -> CheckResult:
+    """DATABASE_URL and SUPABASE_URL lead to the same database; else `make migrate` changes the wrong one."""
     if through is not None and direct.migrations != through.migrations:
         message = "DATABASE_URL is another database than the one behind SUPABASE_URL."
         return fail("database-url", message, "correct one of them before you migrate")
@@ -57,8 +58,8 @@ def check_same_database(direct: Inspection, through: Inspection | None) -> Verdi
     return ok("database-url", "the database behind SUPABASE_URL")
 
 
-def check_postgrest(settings: Settings, release: Release, anon_key: str | None) -> list[Verdict]:
-    """PostgREST has noticed every operation, and gives none to whoever brings no key or a browser's."""
+def check_postgrest(settings: Settings, release: Release, anon_key: str | None) -> list[CheckResult]:
+    """PostgREST knows every operation, and refuses callers without a key or with a browser's key."""
     url, key = settings.supabase_url, settings.supabase_secret_key
     if url is None or key is None:
         return [not_checked(name, "SUPABASE_URL or the key is not set") for name in _ASKED]
@@ -72,15 +73,15 @@ def check_postgrest(settings: Settings, release: Release, anon_key: str | None) 
 
 
 def _is_https(url: str) -> bool:
-    """Without TLS there is nothing to verify, and reading the certificates of the world takes a while."""
+    """Whether TLS is needed. Without it, loading the CA certificates is skipped, which is slow."""
     return url.startswith("https:")
 
 
-def _schema_cache(client: httpx.Client, release: Release, key: str) -> Verdict:
+def _schema_cache(client: httpx.Client, release: Release, key: str) -> CheckResult:
     """Whether PostgREST has read the schema since the last migration.
 
-    Its list of functions is no proof: that comes from the database. OPTIONS is answered from the cache, for
-    what needs no argument.
+    Its list of functions is no proof, because it is read from the database. OPTIONS is answered from the schema cache,
+    for functions that need no argument.
     """
     headers = {"apikey": key, "Authorization": f"Bearer {key}"}
     names = sorted(release.operations)
@@ -94,8 +95,8 @@ def _schema_cache(client: httpx.Client, release: Release, key: str) -> Verdict:
     return ok("schema-cache", f"PostgREST knows {', '.join(names)}")
 
 
-def _exposure(client: httpx.Client, settings: Settings, anon_key: str | None) -> Verdict:
-    """Try it as a stranger does."""
+def _exposure(client: httpx.Client, settings: Settings, anon_key: str | None) -> CheckResult:
+    """Call an operation as an unauthenticated caller and with a browser's key."""
     if anon_key is None and settings.supabase_jwt_secret is not None:
         claims = {"role": "anon", "exp": int(time.time()) + 60}
         anon_key = jwt.encode(claims, settings.supabase_jwt_secret.get_secret_value(), algorithm="HS256")

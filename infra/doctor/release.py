@@ -1,4 +1,4 @@
-"""What this checkout says a database must have: the checks that need the release's own files."""
+"""The checks that compare a database with the files of this checkout."""
 
 import hashlib
 import json
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from api.cleanup.report import PATH
-from api.insight.inspection import Inspection
-from api.insight.verdict import Verdict, fail, ok, some, warn
+from api.doctor.check_result import CheckResult, fail, ok, warn
+from api.doctor.schemas import DatabaseState
+from api.http.sentences import some
 from infra import migrate
 from infra.local.environment import ROOT
 
@@ -23,7 +24,7 @@ _TRIGGER = re.compile(r"^create or replace trigger (\w+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Release:
-    """The names of what `make migrate` makes, each with what tells whether it is the same."""
+    """The objects that `make migrate` creates, by name, each with a checksum or statement to compare."""
 
     migrations: dict[str, str]  # checksum
     indexes: dict[str, tuple[str, str]]  # the migration that makes it, and the statement
@@ -43,7 +44,7 @@ def read_release(sql: Path = migrate.SQL) -> Release:
         for gone in _DROPPED_INDEX.finditer(text):
             indexes.pop(gone[1], None)
     functions, operations, triggers = {}, set(), set()
-    for path in [sql / "ledger.sql", *migrate.function_files(sql)]:
+    for path in [sql / "migration_state.sql", *migrate.function_files(sql)]:
         text = _text(path)
         for name, _, body in _FUNCTION.findall(text):
             functions[name] = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
@@ -58,39 +59,37 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8").replace("\r", "")
 
 
-def check_migrations(release: Release, inspection: Inspection) -> list[Verdict]:
-    """Each file is applied, as it is now."""
-    applied = {each.name: each.checksum for each in inspection.migrations}
+def check_migrations(release: Release, database_state: DatabaseState) -> list[CheckResult]:
+    """Each migration is applied, with its current content."""
+    applied = {each.name: each.checksum for each in database_state.migrations}
     found = []
     for name, checksum in release.migrations.items():
         if name not in applied:
             found.append(fail("migrations", f"{name} is not applied.", "make migrate"))
         elif applied[name] != checksum:
             message = f"{name} was edited after it had been applied: the file and the database differ."
-            mend = f"git checkout sql/migrations/{name}, and put the change into a new migration"
-            found.append(fail("migrations", message, mend))
+            fix = f"git checkout sql/migrations/{name}, and put the change into a new migration"
+            found.append(fail("migrations", message, fix))
     if newer := sorted(applied.keys() - release.migrations.keys()):
         message = f"The database is newer than this checkout: it has {some(newer)}."
         found.append(warn("migrations", message, "nothing, after a rollback; else use the newer checkout"))
     return found or [ok("migrations", f"{len(applied)} applied, all as in this checkout")]
 
 
-def made_indexes(release: Release, inspection: Inspection) -> dict[str, str]:
-    """The statements of the indexes that the applied migrations made, by name."""
-    applied = {each.name for each in inspection.migrations}
-    return {
-        name: statement for name, (migration, statement) in release.indexes.items() if migration in applied
-    }
+def made_indexes(release: Release, database_state: DatabaseState) -> dict[str, str]:
+    """The statements of the indexes that the applied migrations created, by name."""
+    applied = {each.name for each in database_state.migrations}
+    return {name: statement for name, (migration, statement) in release.indexes.items() if migration in applied}
 
 
-def check_functions(release: Release, inspection: Inspection) -> list[Verdict]:
-    """The database runs this checkout's functions and triggers, not those of another deploy."""
-    newer = {each.name for each in inspection.migrations} - release.migrations.keys()
-    missing = sorted(release.functions.keys() - inspection.functions.keys())
+def check_functions(release: Release, database_state: DatabaseState) -> list[CheckResult]:
+    """The database has this checkout's functions and triggers, not those of another release."""
+    newer = {each.name for each in database_state.migrations} - release.migrations.keys()
+    missing = sorted(release.functions.keys() - database_state.functions.keys())
     other = sorted(
         name
         for name, body in release.functions.items()
-        if name in inspection.functions and inspection.functions[name] != body
+        if name in database_state.functions and database_state.functions[name] != body
     )
     found = []
     if missing:
@@ -101,18 +100,18 @@ def check_functions(release: Release, inspection: Inspection) -> list[Verdict]:
     elif other:
         message = f"{len(other)} are not as in this checkout: {some(other)}."
         found.append(fail("functions", message, "make migrate"))
-    enabled = {each.name: each.enabled for each in inspection.triggers}
+    enabled = {each.name: each.enabled for each in database_state.triggers}
     gone = sorted(release.triggers - enabled.keys())
     found += [fail("functions", f"The trigger {name} is missing.", "make migrate") for name in gone]
-    for each in inspection.triggers:
+    for each in database_state.triggers:
         if not each.enabled:
-            mend = f"alter table {each.table} enable trigger {each.name}"
-            found.append(fail("functions", f"The trigger {each.name} is disabled.", mend))
+            fix = f"alter table {each.table} enable trigger {each.name}"
+            found.append(fail("functions", f"The trigger {each.name} is disabled.", fix))
     return found or [ok("functions", f"{len(release.functions)}, all as in this checkout")]
 
 
-def check_vercel_cron(root: Path = ROOT, *, interval_minutes: int | None = None) -> list[Verdict]:
-    """What vercel.json schedules; `interval_minutes` is what a deployment on Vercel expects."""
+def check_vercel_cron(root: Path = ROOT, *, interval_minutes: int | None = None) -> list[CheckResult]:
+    """The schedule in vercel.json. `interval_minutes` is the interval that a deployment on Vercel expects."""
     file = root / "vercel.json"
     if not file.exists():
         return [ok("vercel-cron", "no vercel.json: another scheduler calls")]
@@ -134,7 +133,7 @@ def check_vercel_cron(root: Path = ROOT, *, interval_minutes: int | None = None)
 
 
 def _minutes(schedule: str) -> int | None:
-    """How far apart the calls of a simple schedule are; None when it is not simple."""
+    """The minutes between the calls of a simple cron schedule; None for any other schedule."""
     match schedule.split():
         case [minute, hour, "*", "*", "*"] if minute.isdecimal() and hour.isdecimal():
             return 1440

@@ -1,4 +1,4 @@
-"""The secrets of a local stack: generated once, kept in its home, overridden by the environment."""
+"""The secrets of a local stack: generated once, stored in its home, overridden by the environment."""
 
 import json
 import secrets
@@ -20,17 +20,25 @@ EXPIRES_AT = 2_082_758_400  # 2036-01-01
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the parts of the stack and their callers prove themselves with."""
+    """The secrets of the stack's parts and their callers."""
 
     database_password: str
     jwt_secret: str
     cron_secret: str
     service_secret: str
 
+    given_secret_key: str | None = None
+    given_anon_key: str | None = None
+
     @property
     def secret_key(self) -> str:
         """Return the local counterpart of a project's secret key: a token of role service_role."""
-        return self.key("service_role")
+        return self.given_secret_key or self.key("service_role")
+
+    @property
+    def anon_key(self) -> str:
+        """Return the local counterpart of a project's key for browsers: a token of role anon."""
+        return self.given_anon_key or self.key("anon")
 
     def key(self, role: str) -> str:
         """Return an API key: a token of that database role, signed with the project's secret."""
@@ -39,12 +47,12 @@ class Credentials:
 
 
 def load(home: Path, environ: Mapping[str, str]) -> Credentials:
-    """Return the home's secrets, generated where missing; values in the environment win and are not kept."""
+    """Return the home's secrets, generated where missing; values in the environment win and are not stored."""
     path = home / FILE
-    kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    stored: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     names = ("database_password", "jwt_secret", "cron_secret", "service_secret")
-    complete = {name: kept.get(name) or secrets.token_hex(32) for name in names}
-    if complete != kept:
+    complete = {name: stored.get(name) or secrets.token_hex(32) for name in names}
+    if complete != stored:
         write_private(path, json.dumps(complete, indent=2) + "\n")
     jwt_secret = environ.get("SUPABASE_JWT_SECRET") or complete["jwt_secret"]
     if len(jwt_secret) < MINIMUM_JWT_SECRET:
@@ -56,4 +64,23 @@ def load(home: Path, environ: Mapping[str, str]) -> Credentials:
         jwt_secret=jwt_secret,
         cron_secret=environ.get("CRON_SECRET") or complete["cron_secret"],
         service_secret=environ.get("SERVICE_SECRET") or complete["service_secret"],
+        given_secret_key=_given_key(environ, "SUPABASE_SECRET_KEY", "service_role", jwt_secret),
+        given_anon_key=_given_key(environ, "SUPABASE_ANON_KEY", "anon", jwt_secret),
     )
+
+
+def _given_key(environ: Mapping[str, str], name: str, role: str, jwt_secret: str) -> str | None:
+    """Return a key that the environment gives; raise StackError when the local gateway would refuse it."""
+    key = environ.get(name)
+    if not key or environ.get("SUPABASE_URL"):
+        return None
+    try:
+        claims = jwt.decode(key, jwt_secret, algorithms=["HS256"], options={"verify_aud": False})
+    except jwt.InvalidTokenError:
+        claims = {}
+    if claims.get("role") != role:
+        raise StackError(
+            f"{name} is set, and is no key of the local Supabase. Unset it; or set SUPABASE_URL to its project;\n"
+            "or set SUPABASE_JWT_SECRET to the secret that signed it."
+        )
+    return key

@@ -1,4 +1,4 @@
-"""The environment: where Lull keeps local data, and what a child process gets to see."""
+"""The environment: the folder of local data, and the variables of child processes."""
 
 import os
 from collections.abc import Mapping
@@ -7,6 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_PORT = 3000
 DEV_ENV = "dev.env"
+# What a local stack, the demo and package-aws write into their folder, beside logs.
+WRITTEN = {"aws", "cache", "demo", "lock", "postgres", "postgres.new", "postgres.password", "secrets.json"}
+WRITTEN |= {"storage", DEV_ENV}
 LOOPBACK = "127.0.0.1,localhost"
 
 
@@ -16,15 +19,26 @@ def home(environ: Mapping[str, str]) -> Path:
     return Path(given).expanduser().resolve() if given else ROOT / ".local"
 
 
+def is_own_folder(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a local stack writes: its rights may be changed then."""
+    names = [entry.name for entry in folder.iterdir()]
+    return all(name in WRITTEN or name.endswith(".log") or name.startswith(".") for name in names)
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder that only its owner enters; take the rights of other users from one that is Lull's own."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if is_own_folder(folder) and os.geteuid() in (0, folder.stat().st_uid):
+        folder.chmod(0o700)
+
+
 def for_children(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for a child that talks to servers on this machine.
 
-    PG* variables would redirect or refuse connections that are spelled out already, DATABASE_URL may name a
-    hosted database, and a configured proxy must not get requests to the loopback address.
+    PG* variables would change explicit connection settings, DATABASE_URL may name a hosted database, and a
+    configured proxy must not get requests to the loopback address.
     """
-    kept = {
-        name: value for name, value in environ.items() if not name.startswith("PG") and name != "DATABASE_URL"
-    }
+    kept = {name: value for name, value in environ.items() if not name.startswith("PG") and name != "DATABASE_URL"}
     for name in ("NO_PROXY", "no_proxy"):
         kept[name] = ",".join(part for part in (environ.get(name), LOOPBACK) if part)
     return kept

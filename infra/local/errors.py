@@ -1,5 +1,5 @@
-"""What the local stack says when it cannot start or go on."""
+"""The error of the local stack."""
 
 
 class StackError(Exception):
-    """A reason, written for the person at the terminal, why the local stack cannot run."""
+    """The local stack cannot run. The message is a reason for a person at the terminal."""

@@ -26,8 +26,7 @@ from infra.local.storage import create_storage
 KEYS = "/auth/v1/.well-known/jwks.json"
 OPEN = {"/health", KEYS}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-# Between two hosts, not between caller and server (RFC 9110, section 7.6.1), or set anew by the client
-# library.
+# Hop-by-hop headers (RFC 9110, section 7.6.1), and headers that the client library sets itself.
 NOT_FORWARDED = {
     "connection",
     "keep-alive",
@@ -57,21 +56,21 @@ def create_gateway(postgrest_url: str, jwt_secret: str, storage: ASGIApp | None 
 
     routes: list[Route | Mount] = [
         Route("/health", lambda _: JSONResponse({"status": "ok"})),
-        # what a project answers that signs its users' tokens with the secret alone
+        # the answer of a project that signs its users' tokens with the JWT secret only
         Route(KEYS, lambda _: JSONResponse({"keys": []})),
         Route("/rest/v1/{path:path}", rest, methods=METHODS),
     ]
     if storage is not None:
-        # browsers put and get files by signed URLs, from pages of another origin
+        # browsers transfer files by signed URLs from pages of another origin
         anywhere = CORSMiddleware(storage, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
         routes.append(Mount("/storage/v1", app=anywhere))
     return KeyGuard(Starlette(routes=routes, lifespan=lifespan), jwt_secret)
 
 
 class KeyGuard:
-    """Refuse what carries no API key of this project, before anything else sees it.
+    """Refuse requests without an API key of this project.
 
-    Storage looks at keys itself, as on a hosted project: a signed URL is all that its holder needs.
+    Storage checks keys itself, as on a hosted project: a signed URL needs no key.
     """
 
     def __init__(self, app: ASGIApp, jwt_secret: str) -> None:

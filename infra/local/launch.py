@@ -1,8 +1,8 @@
-"""Become another program, one that dies with its parent (on Linux).
+"""Execute a program that ends with its parent process (on Linux).
 
 `python -I -S launch.py PARENT SIGNAL command...` asks the kernel to send SIGNAL when the parent process ends,
-and then replaces itself with the command, so that the command keeps the process id. A parent that was killed
-outright therefore leaves nothing behind. Elsewhere than on Linux it only becomes the command.
+and then replaces itself with the command, so that the command keeps the process id. So a parent that was
+killed leaves no process behind. On other systems it only replaces itself with the command.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""npm: the one on PATH, else the one that comes with Node.js as a Python package."""
+"""npm: found on PATH, else from Node.js as a Python package."""
 
 import importlib
 import importlib.util
@@ -41,6 +41,26 @@ def find_npm(environ: Mapping[str, str], report: Callable[[str], None]) -> Npm:
     script = folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     with_node = f"{binaries}:{path}" if path else str(binaries)
     return Npm([str(binaries / "node"), str(script)], {**environ, "PATH": with_node})
+
+
+def ensure_packages(npm: Npm, folder: Path, wanted: str, report: Callable[[str], None]) -> Path:
+    """Return the folder of npm packages, installed once for each content of its package.json.
+
+    Packages' own scripts are not run. Raises StackError.
+    """
+    stamp = folder / "installed"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return folder / "node_modules"
+    report(f"npm: fetching the packages of {folder.name} (once) …")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "package.json").write_text(wanted)
+    how = ["--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    done = subprocess.run([*npm.command, "install", *how], env=npm.environ, cwd=folder, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise StackError(f"npm could not fetch the packages of {folder.name}:\n{done.stdout}{done.stderr}")
+    stamp.write_text(wanted)
+    return folder / "node_modules"
 
 
 def _wheel_folder() -> Path | None:

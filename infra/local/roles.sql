@@ -1,4 +1,4 @@
--- The roles and default privileges of a hosted Supabase project since October 2026: nothing new is granted to anybody,
+-- The roles and default privileges of a hosted Supabase project since October 2026: nothing new is granted to any role,
 -- service_role included (`execute` on functions still comes through PUBLIC). Run on every start; changes nothing twice.
 do $$
 begin

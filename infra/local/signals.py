@@ -1,4 +1,4 @@
-"""Stop in order when the terminal or the system asks."""
+"""Stop in order on a signal."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequested(BaseException):
-    """Somebody asked this process to stop (Ctrl-C, SIGTERM, SIGHUP); not an error."""
+    """This process was asked to stop (Ctrl-C, SIGTERM, SIGHUP); not an error."""
 
 
 @contextmanager

@@ -5,10 +5,11 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from infra.local.limits import check_limits
 from infra.local.objects import ObjectStore
-from infra.local.signed_urls import SignedUrls
+from infra.local.signed_urls import DOWNLOAD, UPLOAD, SignedUrls
 from infra.local.storage_access import Access, read_json
-from infra.local.storage_errors import RefusalError, duplicate, invalid, no_object, no_right
+from infra.local.storage_errors import RefusalError, duplicate, invalid, no_bucket, no_object, no_right
 from infra.local.uploads import read_upload
 
 
@@ -33,8 +34,13 @@ class SignedRoutes:
 
     def upload_signed(self, request: Request, body: bytes) -> Response:
         bucket, name = request.path_params["bucket"], request.path_params["name"]
-        replace = self._signed.verify(request.query_params.get("token"), f"{bucket}/{name}")
-        if self._store.put(bucket, name, read_upload(request, body), replace=replace) is None:
+        replace = self._signed.verify(request.query_params.get("token"), f"{bucket}/{name}", UPLOAD)
+        found = self._store.bucket(bucket)
+        if found is None:
+            raise no_bucket()
+        upload = read_upload(request, body)
+        check_limits(found, size=len(upload.body), content_type=upload.content_type)
+        if self._store.put(bucket, name, upload, replace=replace) is None:
             raise duplicate()
         return JSONResponse({"Key": f"{bucket}/{name}"})
 
@@ -48,11 +54,11 @@ class SignedRoutes:
 
     def download_signed(self, request: Request, _: bytes) -> Response:
         bucket, name = request.path_params["bucket"], request.path_params["name"]
-        self._signed.verify(request.query_params.get("token"), f"{bucket}/{name}")
+        self._signed.verify(request.query_params.get("token"), f"{bucket}/{name}", DOWNLOAD)
         record = self._store.object(bucket, name)
         if record is None:
             raise no_object()
-        answer = self._access.send(record)
+        answer = self._access.send(request, record)
         filename = quote(request.query_params.get("download", ""))
         if filename:
             answer.headers["content-disposition"] = (

@@ -1,4 +1,4 @@
-"""Signed URLs of the Storage stand-in: whoever has the token in the URL may do the one thing that it says.
+"""Signed URLs of the Storage stand-in: the token in the URL permits one operation on one object.
 
 As on the real server a token is a JWT with the object's whole name in `url`, signed with the project's
 secret.
@@ -11,6 +11,7 @@ import jwt
 from infra.local.storage_errors import RefusalError, invalid
 
 UPLOAD_SECONDS = 2 * 60 * 60  # fixed on a hosted project
+UPLOAD, DOWNLOAD = "upload", "download"
 
 
 class SignedUrls:
@@ -21,14 +22,17 @@ class SignedUrls:
 
     def for_upload(self, name: str, *, upsert: bool) -> str:
         """Return the address, below `/storage/v1`, at which this object can be uploaded."""
-        return f"/object/upload/sign/{name}?token={self._token(name, UPLOAD_SECONDS, upsert=upsert)}"
+        return f"/object/upload/sign/{name}?token={self._token(name, UPLOAD_SECONDS, UPLOAD, upsert=upsert)}"
 
     def for_download(self, name: str, seconds: int) -> str:
         """Return the address, below `/storage/v1`, at which this object can be downloaded."""
-        return f"/object/sign/{name}?token={self._token(name, seconds)}"
+        return f"/object/sign/{name}?token={self._token(name, seconds, DOWNLOAD)}"
 
-    def verify(self, token: str | None, name: str) -> bool:
-        """Return whether the token allows to replace; raise RefusalError when it is for another object."""
+    def verify(self, token: str | None, name: str, scope: str) -> bool:
+        """Return whether the token allows to replace; raise RefusalError when it is for another object or action.
+
+        A token without a scope is one of an older server: `upsert` tells what it is for.
+        """
         if token is None:
             raise invalid("querystring must have required property 'token'")
         try:
@@ -37,10 +41,12 @@ class SignedUrls:
             raise RefusalError(400, "InvalidJWT", '"exp" claim timestamp check failed') from None
         except jwt.InvalidTokenError:
             raise RefusalError(400, "InvalidJWT", "signature verification failed") from None
-        if claims.get("url") != name:
+        legacy = UPLOAD if "upsert" in claims else DOWNLOAD
+        if claims.get("url") != name or claims.get("scope", legacy) != scope:
             raise RefusalError(400, "InvalidSignature", "Invalid signature")
         return bool(claims.get("upsert"))
 
-    def _token(self, name: str, seconds: int, **claims: bool) -> str:
+    def _token(self, name: str, seconds: int, scope: str, **claims: bool) -> str:
         now = int(time.time())
-        return jwt.encode({"url": name, **claims, "iat": now, "exp": now + seconds}, self._secret, "HS256")
+        facts = {"url": name, "scope": scope, **claims, "iat": now, "exp": now + seconds}
+        return jwt.encode(facts, self._secret, "HS256")

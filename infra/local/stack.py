@@ -1,18 +1,17 @@
 """A whole local Supabase: Postgres, its roles, PostgREST and the gateway, started and stopped together."""
 
 import fcntl
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import httpx
 
 from infra.local import credentials, ports, postgrest
-from infra.local.environment import ROOT, for_children
+from infra.local.environment import ROOT, for_children, make_private
 from infra.local.errors import StackError
 from infra.local.postgres import LocalPostgres
 from infra.local.processes import Child
@@ -35,12 +34,14 @@ class LocalSupabase:
         self,
         home: Path,
         *,
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str],
         report: Report = silent,
         prepare: Callable[[str], object] | None = None,
         postgres_binaries: Path | None = None,
         postgres_settings: Mapping[str, str] | None = None,
+        first_port: int | None = None,
     ) -> None:
+        """Prepare a stack; from `first_port` on are the ports of gateway and Postgres, where they are free."""
         self.home = home
         self.supabase_url = ""
         self.processes: list[Child] = []
@@ -49,6 +50,7 @@ class LocalSupabase:
         self._prepare = prepare
         self._postgres_binaries = postgres_binaries
         self._postgres_settings = postgres_settings
+        self._first_port = first_port
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> "LocalSupabase":
@@ -69,14 +71,15 @@ class LocalSupabase:
 
     def start(self) -> None:
         """Start everything; raise StackError with a reason when that is not possible."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        make_private(self.home)
         self._lock = lock(self.home)
         self.credentials = credentials.load(self.home, self._environ)
         binary = postgrest.find_binary(postgrest.cache_folder(self.home), self._environ, self._report)
-        rest_port, gateway_port = ports.find_free(), ports.find_free()
-        # The gateway needs a second to import its libraries; Postgres starts beside it.
+        rest_port, gateway_port = ports.find_free(), self._port(0)
+        # The gateway takes 1 s to import its libraries; Postgres starts meanwhile.
         gateway = self._start_gateway(gateway_port, rest_port)
         self._start_postgres()
+        self.postgres.create_project()
         if self._prepare is not None:
             self._prepare(self.database_url)
         self._start_postgrest(binary, rest_port)
@@ -84,6 +87,9 @@ class LocalSupabase:
         with httpx.Client(trust_env=False, timeout=5) as client:
             gateway.wait_ready(lambda: postgrest.answers(client, f"{self.supabase_url}/health"))
         self._report(f"gateway: ready at {self.supabase_url}")
+
+    def _port(self, offset: int) -> int:
+        return ports.find_free() if self._first_port is None else ports.preferred(self._first_port + offset)
 
     def stop(self) -> None:
         """Stop everything, last started first, and release the home."""
@@ -98,6 +104,7 @@ class LocalSupabase:
         """Return the settings by which Lull and its operators reach this Supabase."""
         return {
             "SUPABASE_URL": self.supabase_url,
+            "SUPABASE_ANON_KEY": self.credentials.anon_key,
             "SUPABASE_SECRET_KEY": self.credentials.secret_key,
             "SUPABASE_JWT_SECRET": self.credentials.jwt_secret,
             "DATABASE_URL": self.database_url,
@@ -105,16 +112,18 @@ class LocalSupabase:
             "SERVICE_SECRET": self.credentials.service_secret,
         }
 
-    def ensure_bucket(self, name: str) -> None:
-        """Create a private Storage bucket unless there is one."""
+    def ensure_bucket(self, name: str, *, largest_file: int | None = None, types: Sequence[str] = ()) -> None:
+        """Create a private Storage bucket unless there is one; give it these limits."""
+        limits = {"file_size_limit": largest_file, "allowed_mime_types": None if "*/*" in types else list(types)}
         key = self.credentials.secret_key
         headers = {"apikey": key, "Authorization": f"Bearer {key}"}
         with httpx.Client(
             base_url=f"{self.supabase_url}/storage/v1", headers=headers, trust_env=False
         ) as client:
             if client.get(f"/bucket/{name}").is_success:
-                return
-            made = client.post("/bucket", json={"id": name, "name": name, "public": False})
+                made = client.put(f"/bucket/{name}", json={"public": False, **limits})
+            else:
+                made = client.post("/bucket", json={"id": name, "name": name, "public": False, **limits})
         if not made.is_success:
             raise StackError(f"the Storage bucket {name} could not be created: {made.json()['message']}")
 
@@ -122,8 +131,10 @@ class LocalSupabase:
         self.postgres = LocalPostgres(
             self.home,
             self.credentials.database_password,
+            environ=self._environ,
             binaries=self._postgres_binaries,
             settings=self._postgres_settings,
+            port=self._port(1),
         )
         try:
             self.postgres.start()
@@ -136,6 +147,7 @@ class LocalSupabase:
         started = time.monotonic()
         child = postgrest.start(
             binary,
+            environ=self._environ,
             database_url=self.postgres.url(user="authenticator"),
             jwt_secret=self.credentials.jwt_secret,
             port=port,
@@ -182,6 +194,7 @@ def start_api(
     log: Path | None,
     tree: Path = ROOT,
     python: str = sys.executable,
+    served: Sequence[str] = ("api.index:app",),
 ) -> Child:
     """Start the API under uvicorn and wait until it listens; without a `log` it writes to the terminal.
 
@@ -191,7 +204,7 @@ def start_api(
     settings = for_children(environ) | {
         name: value for name, value in environment.items() if name != "DATABASE_URL"
     }
-    server = [python, "-m", "uvicorn", "api.index:app", "--host", ports.HOST, "--port", str(port)]
+    server = [python, "-m", "uvicorn", *served, "--host", ports.HOST, "--port", str(port)]
     quiet = ["--log-level", "warning", "--timeout-graceful-shutdown", "5"]
     child = Child(
         "the API", [*server, *quiet], environ=settings, cwd=tree, log=log, stop_signal=signal.SIGTERM

@@ -1,4 +1,4 @@
-"""Who may do what with an object of the Storage stand-in, and how its bytes are sent."""
+"""Access to objects of the Storage stand-in: checking keys, finding an object, sending its bytes."""
 
 import json
 from typing import Any
@@ -8,18 +8,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.local.objects import ObjectStore, Record
+from infra.local.sending import send
 from infra.local.storage_errors import RefusalError, invalid, no_bucket, no_object
 
 
 class Access:
-    """Looks at keys, and finds what a request is about."""
+    """Checks keys, and finds the object of a request."""
 
     def __init__(self, store: ObjectStore, jwt_secret: str) -> None:
         self._store = store
         self._jwt_secret = jwt_secret
 
     def may(self, request: Request) -> bool:
-        """Return whether the request has the service's key; raise RefusalError for a key of nobody."""
+        """Return whether the request has the service's key; raise RefusalError for an invalid key."""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         token = given if scheme.lower() == "bearer" else request.headers.get("apikey", "")
         if not token:
@@ -31,7 +32,7 @@ class Access:
         return claims.get("role") == "service_role"
 
     def find(self, request: Request) -> Record:
-        """Return the object that the path names, if the caller may know of it."""
+        """Return the object that the path names. Raises RefusalError when it is absent or not visible to the caller."""
         bucket = request.path_params["bucket"]
         if not self.may(request):
             raise no_object()
@@ -42,22 +43,17 @@ class Access:
             raise no_object()
         return record
 
-    def send(self, record: Record) -> Response:
-        """Answer with the bytes of an object."""
-        facts = record["metadata"]
-        headers = {
-            "cache-control": facts["cacheControl"],
-            "etag": facts["eTag"],
-            "content-type": facts["mimetype"],
-        }
+    def send(self, request: Request, record: Record) -> Response:
+        """Answer with the bytes of an object, or the part that was asked for."""
         try:
-            return Response(self._store.body(record["bucket_id"], record["name"]), headers=headers)
-        except FileNotFoundError:  # removed since the line above
+            body = self._store.body(record["bucket_id"], record["name"])
+        except FileNotFoundError:  # removed since it was found
             raise no_object() from None
+        return send(request, record, body)
 
 
 def read_json(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in a body; none is an empty one."""
+    """Return the JSON object in a body; an empty body is an empty object."""
     try:
         value = json.loads(body or b"{}")
     except ValueError:

@@ -1,4 +1,4 @@
-"""Errors of the Storage stand-in: HTTP 400 with the code that is meant inside, as on the real server."""
+"""Errors of the Storage stand-in: HTTP 400 with the actual code in the body, as on the real server."""
 
 from starlette.responses import JSONResponse
 
@@ -6,8 +6,8 @@ from starlette.responses import JSONResponse
 class RefusalError(Exception):
     """An error as Storage spells it."""
 
-    def __init__(self, status: int, error: str, message: str) -> None:
-        self.answer = JSONResponse({"statusCode": str(status), "error": error, "message": message}, 400)
+    def __init__(self, status: int, error: str, message: str, *, http: int = 400) -> None:
+        self.answer = JSONResponse({"statusCode": str(status), "error": error, "message": message}, http)
 
 
 def no_object() -> RefusalError:

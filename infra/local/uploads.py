@@ -1,4 +1,4 @@
-"""What a request uploads: the one file of a form, or the body as it is."""
+"""The upload of a request: the one file of a form, or the body itself."""
 
 import json
 
@@ -10,7 +10,7 @@ from infra.local.storage_errors import RefusalError
 
 
 def read_upload(request: Request, body: bytes) -> Upload:
-    """Return the bytes of an upload and what its headers and fields say about them."""
+    """Return the bytes of an upload with the metadata in its headers and fields."""
     content_type = request.headers.get("content-type", "application/octet-stream")
     if not content_type.startswith("multipart/form-data"):
         return Upload(body, content_type, request.headers.get("cache-control", "no-cache"))

@@ -1,22 +1,24 @@
 -- Lull's cleanup inside the database, by pg_cron: no function platform and no server needed.
 --
 -- After `python -m infra migrate`, paste this file into the Supabase SQL editor (or psql), as the role that migrated
--- (`postgres` on Supabase: the jobs run as it). It can be run again at any time: it replaces its own jobs, and touches
--- nobody else's.
+-- (`postgres` on Supabase: the jobs run as it). It can be run again at any time: it replaces its own jobs, and
+-- touches no others.
 --
 --   lull-cleanup           every minute a step of at most 2000 rows or two seconds, while a run is due or in progress;
 --                          the 15 is minutes between runs: the same number as CLEANUP_INTERVAL_MINUTES
+--   lull-sweep             every minute: warns of sessions that expire soon, and tells who went away; deletes nothing. Its
+--                          numbers are PRESENCE_UPDATE_SECONDS and LEAVE_GRACE_SECONDS
 --   lull-cleanup-watch     every five minutes: fails while the last run is not good, so that cron.job_run_details is
---                          red (a step stays green then: raising would undo the report that it has just stored)
---   lull-cleanup-history   every night: forgets what cron.job_run_details has about these jobs after a week
---   lull-cleanup-files     every hour, where pg_net and Vault are: has the API run once, see below
+--                          red (a step itself stays green: an exception would roll back the report that it stored)
+--   lull-cleanup-history   every night: deletes rows of cron.job_run_details about these jobs after a week
+--   lull-cleanup-files     every hour, where pg_net and Vault are: asks the API for a run, see below
 --
 -- Another scheduler may run beside it: one run at a time, and the next one is due an interval after the last.
 --
 -- What happened:  select * from lull.cleanup_runs order by started_at desc limit 10;
 --                 select * from cron.job_run_details order by start_time desc limit 10;
 -- A step by hand: select public.lull_cleanup_step();
--- To stop:        select cron.unschedule(jobname) from cron.job where jobname like 'lull-cleanup%';
+-- To stop:        select cron.unschedule(jobname) from cron.job where jobname like 'lull-%';
 
 begin;
 
@@ -36,16 +38,19 @@ $$;
 select cron.schedule('lull-cleanup', '* * * * *',
   $$set statement_timeout = '30s'; select public.lull_cleanup_step(2000, 15)$$);
 
+select cron.schedule('lull-sweep', '* * * * *',
+  $$set statement_timeout = '30s'; select public.lull_sweep(30, 10, 2000)$$);
+
 select cron.schedule('lull-cleanup-watch', '*/5 * * * *',
   $$select public.lull_watch_cleanup()$$);
 
 select cron.schedule('lull-cleanup-history', '23 3 * * *',
   $$delete from cron.job_run_details
     where start_time < now() - interval '7 days'
-      and jobid in (select jobid from cron.job where jobname like 'lull-cleanup%' and username = current_user)$$);
+      and jobid in (select jobid from cron.job where jobname like 'lull-%' and username = current_user)$$);
 
 -- Files and webhooks. A step removes rows; the bytes of purged files wait in lull.file_removals, and a webhook's events
--- in the ledger, until a run over HTTP, because SQL can do neither. Where there is an API, give its address and its
+-- in the event log, until a run over HTTP, because SQL can do neither. Where there is an API, give its address and its
 -- CRON_SECRET to Vault, once, and run this file again:
 --
 --   select vault.create_secret('https://your-project.vercel.app', 'lull_api_url');

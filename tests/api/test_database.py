@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from api.composition import create_app
 from api.database import Database
 from api.errors import DatabaseUnavailable, Problem
-from api.index import create_app
 from tests.broken_server import broken_server, refusing_url
 from tests.calls import ADMIN, CLEANUP, settings
 from tests.certificates import certificate
@@ -52,17 +52,17 @@ def test_a_refused_connection_is_unavailable() -> None:
 
 
 def test_a_proxy_of_the_environment_is_asked_and_told_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
     with broken_server("502 with HTML") as proxy:
-        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("://", "://ada:se%2Fcret@"))
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("://", "://ada:se%2Fcret@"))
         with pytest.raises(DatabaseUnavailable):
-            database_at("http://a-project.test").call("lull_anything", {}, timeout_seconds=5)
-    assert proxy.requests == ["http://a-project.test/rest/v1/rpc/lull_anything"]
+            database_at("https://a-project.test").call("lull_anything", {}, timeout_seconds=5)
+    assert proxy.requests == ["a-project.test:443"]
     assert proxy.headers[0]["proxy-authorization"] == f"Basic {b64encode(b'ada:se/cret').decode()}"
 
 
-def test_a_certificate_that_nobody_vouches_for_gets_to_see_no_key(
+def test_an_untrusted_certificate_is_sent_no_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tls, _ = certificate(tmp_path, "localhost")

@@ -25,7 +25,7 @@ def database(settings_for: MakeSettings) -> Database:
 
 
 def ask(database: Database, function: str, *, timeout_seconds: float = 10, **arguments: Any) -> Any:
-    return database.ask(function, arguments, timeout_seconds=timeout_seconds)
+    return database.call_async(function, arguments, timeout_seconds=timeout_seconds)
 
 
 def test_who_waits_for_nothing_but_the_answer_needs_no_thread(
@@ -57,7 +57,7 @@ def test_whose_turn_does_not_come_in_time_is_told_so(database: Database) -> None
         assert isinstance(refusal, DatabaseUnavailable)
 
 
-def test_an_answer_that_nobody_waits_for_any_more_is_nobody_elses(
+def test_the_answer_to_an_abandoned_call_reaches_no_other_call(
     database: Database, shared_connection: Sql
 ) -> None:
     call(database, "probe_wait", p_seconds=0)

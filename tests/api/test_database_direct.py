@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.database import Database, idle
+from api.composition import create_app
+from api.database import Database, pool
 from api.errors import DatabaseUnavailable, Problem
-from api.index import create_app
 from api.settings import Settings
 from infra.local import ports
 from infra.local.postgres import UNSAFE, LocalPostgres
@@ -43,7 +43,7 @@ def transport() -> str:
 @pytest.fixture
 def plain_postgres(tmp_path: Path) -> Iterator[LocalPostgres]:
     """A Postgres of the test's own, migrated, without the roles of a Supabase."""
-    server = LocalPostgres(tmp_path / "plain", "for-one-test", settings=UNSAFE)
+    server = LocalPostgres(tmp_path / "plain", "for-one-test", environ=os.environ, settings=UNSAFE)
     with server:
         with psycopg.connect(server.url(), autocommit=True) as sql:
             sql.execute(NO_SUPABASE)
@@ -111,7 +111,7 @@ def test_a_connection_that_was_silent_for_long_is_not_trusted(
 ) -> None:
     before = set(server_processes(shared_connection))
     call(database, "probe_read")
-    monkeypatch.setattr(idle, "_LONGEST_IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(pool, "_LONGEST_IDLE_SECONDS", -1.0)
     [first] = set(server_processes(shared_connection)) - before
     call(database, "probe_read")
     assert first not in server_processes(shared_connection)

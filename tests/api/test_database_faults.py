@@ -51,7 +51,7 @@ def test_a_function_is_stopped_in_the_server_after_its_own_time_out(
     assert call(database, "probe_wait", p_seconds=0.8) == {"slept": True}
 
 
-def test_a_call_that_nobody_waits_for_any_longer(
+def test_a_call_that_is_no_longer_awaited(
     database: Database, transport: str, shared_connection: Sql
 ) -> None:
     started = time.monotonic()
@@ -64,7 +64,7 @@ def test_a_call_that_nobody_waits_for_any_longer(
     shared_connection.execute(f"{leftover} and pid <> pg_backend_pid()")
 
 
-def test_nobody_there_is_unavailable_at_once(transport: str) -> None:
+def test_a_closed_port_is_unavailable_at_once(transport: str) -> None:
     started = time.monotonic()
     with pytest.raises(DatabaseUnavailable):
         call(Database(settings_at(transport, refusing_url())), "lull_anything")
@@ -72,7 +72,7 @@ def test_nobody_there_is_unavailable_at_once(transport: str) -> None:
 
 
 @pytest.mark.parametrize("behaviour", ["hangs", "hangs up", "200 with HTML"])
-def test_somebody_else_there_is_unavailable(transport: str, behaviour: str) -> None:
+def test_another_server_on_the_port_is_unavailable(transport: str, behaviour: str) -> None:
     with broken_server(behaviour) as server:
         started = time.monotonic()
         with pytest.raises(DatabaseUnavailable):

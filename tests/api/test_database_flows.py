@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from api.index import create_app
+from api.composition import create_app
 from api.settings import Settings
 from tests.callers import SESSIONS, events_of, problem_of, start
 from tests.calls import ADMIN, CLEANUP
@@ -49,7 +49,8 @@ def test_refusals_and_lists_are_the_same(
     service = {"Authorization": "Bearer the-service-secret-of-the-tests"}
     app = create_app(settings_for(transport, service_secret="the-service-secret-of-the-tests"))
     with client_of(app) as api:
-        games = [start(api, service, kind="game", externalKey=str(number))[0] for number in range(3)]
+        given = {"kind": "game", "guildId": "g", "mode": "m"}
+        games = [start(api, service, **given, externalKey=str(number))[0] for number in range(3)]
         page = api.get(SESSIONS, params={"limit": 2}, headers=service).json()
         rest = api.get(SESSIONS, params={"limit": 2, "cursor": page["nextCursor"]}, headers=service).json()
         assert [f"{SESSIONS}/{one['id']}" for one in page["sessions"] + rest["sessions"]] == games[::-1]

@@ -4,10 +4,13 @@ import time
 from urllib.parse import quote
 
 import httpx
+import jwt
 import pytest
 
+from api.doctor.check_storage import check_bucket
 from api.errors import StorageUnavailable
-from api.file_storage import FileStorage, StorageRefused
+from api.storage import FileStorage, StorageKeyRefused, StorageRefused
+from infra.local.stack import LocalSupabase
 from tests.broken_server import broken_server, refusing_url
 from tests.calls import settings
 
@@ -34,7 +37,8 @@ def files_at(url: str) -> FileStorage:
 
 
 def upload(storage: httpx.Client, path: str) -> None:
-    storage.post(f"/object/{BUCKET}/{quote(path)}", content=b"bytes").raise_for_status()
+    kind = {"content-type": "text/plain"}
+    storage.post(f"/object/{BUCKET}/{quote(path)}", content=b"bytes", headers=kind).raise_for_status()
 
 
 def test_remove_says_what_it_removed(files: FileStorage, storage: httpx.Client) -> None:
@@ -133,9 +137,39 @@ def test_a_refusal_is_about_what_was_asked_and_says_why(status: int) -> None:
             files.is_absent(BUCKET, "x")
 
 
-def test_a_key_that_may_not_even_see_the_bucket_may_do_nothing() -> None:
-    with broken_server("refuses with 403") as server, pytest.raises(StorageUnavailable):
+def test_a_key_that_is_refused_is_told_from_an_outage_and_from_a_missing_bucket(
+    environment: dict[str, str], running_stack: LocalSupabase
+) -> None:
+    of_another_project = jwt.encode({"role": "service_role"}, "x" * 32, algorithm="HS256")
+    for key in (running_stack.credentials.key("anon"), of_another_project, "sb_publishable_x", "nonsense"):
+        files = FileStorage(settings(environment, supabase_secret_key=key))
+        with pytest.raises(StorageKeyRefused):
+            files.find_bucket(BUCKET)
+        with pytest.raises(StorageKeyRefused):
+            files.sign_upload(BUCKET, "a/b.txt")
+        (found,) = check_bucket(settings(environment, supabase_secret_key=key), files)
+        assert found.status == "fail"
+        assert "SUPABASE_SECRET_KEY" in found.message
+    with broken_server("refuses with 403") as server, pytest.raises(StorageKeyRefused):
         files_at(server.url).find_bucket(BUCKET)
+
+
+@pytest.mark.parametrize(
+    ("largest", "types", "words"),
+    [
+        (None, ("text/plain",), ["files of any size", "file_size_limit = 52428800"]),
+        (10, (), ["files of any type", "allowed_mime_types = '{image/png,"]),
+    ],
+)
+def test_a_bucket_without_limits_fails_with_the_statement_that_sets_them(
+    environment: dict[str, str], stack: LocalSupabase, largest: int | None, types: tuple[str, ...], words: list[str]
+) -> None:
+    stack.ensure_bucket("unlimited", largest_file=largest, types=types)
+    chosen = settings(environment, storage_bucket="unlimited")
+    found = check_bucket(chosen, FileStorage(chosen))
+    assert found[0].status == "fail"
+    assert words[0] in found[0].message
+    assert words[1] in (found[0].fix or "")
 
 
 def test_a_call_takes_no_longer_than_it_may() -> None:

@@ -14,7 +14,7 @@ from openfeature import api as openfeature
 from openfeature.flag_evaluation import FlagResolutionDetails
 from openfeature.provider.no_op_provider import NoOpProvider
 
-from api.auth import Caller
+from api.auth.callers import Caller
 from api.flags import Decision, create_flags
 from api.settings import SettingsError
 from tests.calls import settings

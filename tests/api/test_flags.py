@@ -1,5 +1,6 @@
 """The flag of early sessions: by variables, by share, by lists, by a kill switch."""
 
+import os
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -7,10 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.auth import Caller
+from api.auth.callers import Caller
+from api.composition import create_app
 from api.flags import Decision, decide
-from api.index import create_app
-from api.settings import SettingsError, load_settings
+from api.settings import Settings, SettingsError
 from tests.callers import SESSIONS, as_holder, as_user
 from tests.calls import settings
 from tests.in_process import client_of
@@ -46,10 +47,10 @@ def test_it_is_on_only_when_every_variable_that_is_set_is_exactly_true(
     given = {"ENABLE_EARLY_SESSION_CREATION": server, "NEXT_PUBLIC_ENABLE_EARLY_SESSION_CREATION": browser}
     for name, text in given.items():
         monkeypatch.setenv(name, text or "")
-    assert decide(load_settings(), USER) == Decision(value, "on" if value else "off", reason)
+    assert decide(Settings.from_environ(os.environ), USER) == Decision(value, "on" if value else "off", reason)
 
 
-def test_the_shares_are_right_to_a_point_and_raising_one_keeps_everybody_in() -> None:
+def test_shares_are_right_to_one_point_and_raising_one_removes_no_caller() -> None:
     # Of a seed: ten thousand callers of chance are off by more than a point once in twenty times.
     chance = Random(1)
     callers = [Caller(user_id=UUID(int=chance.getrandbits(128))) for _ in range(5000)]
@@ -75,7 +76,7 @@ def test_a_caller_is_always_on_the_same_side() -> None:
     assert decision(USER, early_session_rollout_percent="50").reason == "SPLIT"
 
 
-def test_a_caller_without_a_key_is_out_unless_everybody_is_in() -> None:
+def test_a_caller_without_a_key_is_off_below_100_percent() -> None:
     for nobody in (Caller(), Caller(service=True)):
         assert decision(nobody, early_session_rollout_percent="99.99") == Decision(False, "off", "SPLIT")
         assert decision(nobody, early_session_rollout_percent="100") == Decision(True, "on", "STATIC")
@@ -117,7 +118,7 @@ def test_a_setting_that_means_nothing_stops_the_start(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=f"^{variable}: "):
-        load_settings()
+        Settings.from_environ(os.environ)
 
 
 def test_two_decimals_count() -> None:
@@ -137,7 +138,7 @@ def test_a_front_end_asks_instead_of_baking_it_in(environment: dict[str, str]) -
         assert len(answers) == 2
 
 
-def test_whoever_is_told_on_may_create_and_whoever_is_told_off_may_not(environment: dict[str, str]) -> None:
+def test_the_flag_route_and_creation_agree(environment: dict[str, str]) -> None:
     changes = {**ON, "early_session_rollout_percent": "50"}
     with client_of(create_app(settings(environment, **changes))) as api:
         callers: list[dict[str, str]] = [as_user(environment) for _ in range(12)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,13 +52,26 @@ def test_nothing_shadows_the_entry_that_vercel_is_to_find(checkout: Path) -> Non
         assert not (checkout / "api" / f"{name}.py").exists()
 
 
-def test_runtime_requirements_are_pinned_and_included_from_nowhere(checkout: Path) -> None:
-    lines = (checkout / "requirements.txt").read_text().splitlines()
-    for line in lines:
-        if not line.startswith("#"):
-            name, pin = line.split("==")
-            assert name
-            assert pin
-    # what is offered for DATABASE_URL is what the tests had
-    [offered] = [line[1:] for line in lines if line.startswith("#psycopg")]
-    assert offered in (checkout / "infra" / "requirements.txt").read_text().splitlines()
+LOCKS = {"requirements.txt": "infra/requirements.in", "infra/requirements.txt": "infra/local.in"}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_what_is_installed_is_pinned_with_hashes_and_names_no_host(lock: str, checkout: Path) -> None:
+    text = (checkout / lock).read_text()
+    entries = re.sub(r"#.*", "", text).replace("\\\n", " ").splitlines()
+    for entry in filter(str.strip, entries):
+        assert re.fullmatch(r"[a-z0-9-]+==[\w.+!]+( ;[^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+", entry), entry
+    assert not re.search(r"://|^ *-", re.sub(r"--hash", "", text), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("lock", "source"), LOCKS.items())
+def test_a_lock_is_of_its_source(lock: str, source: str, checkout: Path) -> None:
+    locked = set(re.findall(r"^([a-z0-9-]+==[\w.+!]+)", (checkout / lock).read_text(), re.MULTILINE))
+    lines = (checkout / source).read_text().splitlines()
+    asked = {re.sub(r"\[.*\]|_", lambda found: "-" if found[0] == "_" else "", line).lower() for line in lines}
+    assert {line for line in asked if not line.startswith("#")} <= locked, "run `make lock`"
+
+
+def test_psycopg_is_offered_as_it_is_tested(checkout: Path) -> None:
+    [offered] = re.findall(r"^#(psycopg.+)", (checkout / "infra/requirements.in").read_text(), re.MULTILINE)
+    assert offered in (checkout / "infra/local.in").read_text().splitlines()

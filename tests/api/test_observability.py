@@ -7,7 +7,7 @@ import httpx
 import psycopg
 import pytest
 
-from api.index import create_app
+from api.composition import create_app
 from tests.calls import CLEANUP, add_session, settings
 from tests.in_process import client_of
 
@@ -44,7 +44,10 @@ def test_a_run_is_one_line_with_its_counts(
 ) -> None:
     session = add_session(sql)
     run = api.post(CLEANUP, headers=admin).json()["runId"]
-    [line] = logged(capsys, "cleanup run")
-    assert (line["run"], line["status"], line["caller"]) == (run, "completed", "admin")
-    assert line["policies"]["abandoned-drafts"] == ["completed", 1, 1]
-    assert session not in json.dumps(line)
+    logs = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    [line] = [each for each in logs if each["event"] == "cleanup run"]
+    assert (line["run_id"], line["status"], line["caller"]) == (run, "completed", "admin")
+    assert (line["did"], line["would"], line["level"]) == (1, 1, "info")
+    lines = {each["policy"]: each for each in logs if each["event"] == "cleanup policy"}
+    assert {lines["abandoned-drafts"][name] for name in ("outcome", "did", "would")} == {"completed", 1}
+    assert session not in json.dumps([line, lines])

@@ -16,15 +16,19 @@ from pathlib import Path
 from infra.local.environment import home
 from infra.local.errors import StackError
 from tests.bench.bases import Base, Bases
+from tests.bench.context import FULL, QUICK, Context, Size
 from tests.bench.machine import about
 from tests.bench.report import record, summary, write_page
 from tests.bench.results import Results
-from tests.bench.room import FULL, QUICK, Room, Size
 from tests.bench.sections.activations import cold, warm
 from tests.bench.sections.alone import buffers, dry_run, memory
+from tests.bench.sections.archive import archive, fixed
 from tests.bench.sections.beside import beside
+from tests.bench.sections.commands import commands
 from tests.bench.sections.grown import grown
+from tests.bench.sections.heartbeats import heartbeats, rooms
 from tests.bench.sections.purge import purge
+from tests.bench.sections.user_sessions import user_sessions
 from tests.bench.servers import Servers
 
 
@@ -33,15 +37,21 @@ def _purged(size: Size) -> list[Base]:
 
 
 # Each with the databases that it needs.
-SECTIONS: dict[str, tuple[Callable[[Room], None], Callable[[Size], list[Base]]]] = {
+SECTIONS: dict[str, tuple[Callable[[Context], None], Callable[[Size], list[Base]]]] = {
     "cold": (cold, lambda size: [size.lull]),
     "warm": (warm, lambda size: [size.lull]),
+    "commands": (commands, lambda size: [size.lull]),
+    "heartbeats": (heartbeats, lambda size: [size.lull]),
+    "rooms": (rooms, lambda size: [size.lull]),
     "dryrun": (dry_run, lambda size: [size.dry_run]),
     "purge": (purge, _purged),
+    "archive": (archive, lambda size: [size.lull]),
+    "fixed": (fixed, lambda size: [size.lull]),
     "traffic": (beside, lambda size: [size.plain, size.lull]),
     "scale": (grown, lambda size: [*size.grown]),
     "buffers": (buffers, lambda size: [*size.memory[-1:]] or [size.lull]),
     "memory": (memory, lambda size: [*size.memory]),
+    "sessions": (user_sessions, lambda size: [size.peers]),
 }
 _NOT_QUICK = {"scale", "memory"}
 
@@ -87,7 +97,7 @@ def _measure(size: Size, sections: list[str], folder: Path) -> Results:
             print(f"{name} …", flush=True)
             began = time.monotonic()
             part = Results(about=results.about)
-            SECTIONS[name][0](Room(servers, bases, size, part))
+            SECTIONS[name][0](Context(servers, bases, size, part))
             if size is FULL:
                 part.write(folder / "parts" / f"{name}.csv")
             results.rows += part.rows

@@ -176,6 +176,7 @@ SQLALCHEMY_LAZY = Contender(
 AIRFLOW_LIKE = Contender(
     "airflow-like", "copy and DELETE", "plain", _process(python("airflow_like")), remark="parents only are kept"
 )
+CRON_STEPS = Contender("cron-steps", "Lull, by pg_cron's steps", "plain", _process(python("cron_steps")))
 ONE_SHOT_LULL = Contender(
     "one-shot-lull", "one DELETE, Lull's tables", "lull", _process(python("one_shot")), remark="the limit",
     compared_with="one-shot-lull",
@@ -193,7 +194,7 @@ CONNECT_PG_SIMPLE = Contender(
     remark=_OWN_TABLE, compared_with=None,
 )
 CONTENDERS = (
-    ONE_SHOT, LULL_PLAIN, LULL_PLAIN_ARCHIVE, SUPABASE_JS, SQLALCHEMY, SQLALCHEMY_LAZY, AIRFLOW_LIKE,
+    ONE_SHOT, LULL_PLAIN, LULL_PLAIN_ARCHIVE, CRON_STEPS, SUPABASE_JS, SQLALCHEMY, SQLALCHEMY_LAZY, AIRFLOW_LIKE,
     ONE_SHOT_LULL, LULL_ARCHIVE, DJANGO, CONNECT_PG_SIMPLE,
 )
 TITLES = {contender.name: contender.title for contender in CONTENDERS}

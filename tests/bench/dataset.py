@@ -87,10 +87,11 @@ from (
   order by random()
 ) g
 """
-# Multiplied by a prime, modulo the rows: each session once, none beside its neighbour in the table of sessions.
+# Multiplied by a prime, modulo the rows: each session once, none beside its neighbour in the table of sessions. Who takes
+# part in Lull's sessions was last seen 10 days ago: later than the cutoff would keep a draft.
 _PARTICIPANTS = """
-insert into {0} (id, session_id, user_id, name)
-select gen_random_uuid(), md5('session ' || s.n)::uuid, md5('owner ' || s.n)::uuid, 'Somebody'
+insert into {0} (id, session_id, user_id, name{2})
+select gen_random_uuid(), md5('session ' || s.n)::uuid, md5('owner ' || s.n)::uuid, 'Somebody'{3}
 from (select mod(k * 2654435761, {1}) + 1 as n from generate_series(1, {1}::bigint) k) s
 """
 _FILES = """
@@ -111,7 +112,8 @@ def fill(connection: Connection, tables: Tables, *, rows: int, stale: int, modes
     connection.execute("set session_replication_role = replica")  # the data is whole: no keys need checking
     with _without_indexes(connection, tables):
         connection.execute(_SESSIONS.format(tables.sessions, rows, stale, modes))
-        connection.execute(_PARTICIPANTS.format(tables.participants, rows))
+        seen = (", last_seen_at", ", now() - interval '10 days'") if tables is LULL else ("", "")
+        connection.execute(_PARTICIPANTS.format(tables.participants, rows, *seen))
         connection.execute(_FILES.format(tables.files, rows))
     connection.execute("set session_replication_role = origin")
     connection.execute(f"vacuum (analyze) {', '.join(tables.names)}")

@@ -14,7 +14,7 @@ from infra.local.environment import ROOT
 from tests.bench.nodejs import Node
 from tests.bench.servers import Servers
 
-_PYTHON_PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "urllib3", "psycopg", "sqlalchemy", "django")
+_PYTHON_PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "supabase", "psycopg", "sqlalchemy", "django")
 _NODE_PACKAGES = ("@supabase/supabase-js", "connect-pg-simple")
 _WRITTEN_BY_A_RUN = ("docs/performance.md", "docs/performance/")
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local import nodejs, postgrest
-from infra.local.errors import StackError
 
 CONTENDERS = Path(__file__).parent / "contenders"
 _OLDEST = 22  # that supabase-js runs on
@@ -41,26 +40,10 @@ def find_node(home: Path) -> Node:
     binary = shutil.which("node", path=npm.environ.get("PATH"))
     assert binary is not None
     folder = postgrest.cache_folder(home) / "bench-npm"
-    wanted = (CONTENDERS / "package.json").read_text()
-    if not (folder / "installed").exists() or (folder / "installed").read_text() != wanted:
-        _install(npm, folder, wanted)
+    nodejs.ensure_packages(npm, folder, (CONTENDERS / "package.json").read_text(), print)
     for script in CONTENDERS.glob("*.mjs"):
         shutil.copy(script, folder)
     return Node(binary, folder)
-
-
-def _install(npm: nodejs.Npm, folder: Path, wanted: str) -> None:
-    print("npm: fetching the contenders' packages (11 MB, once) …")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "package.json").write_text(wanted)
-    how = ["--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(
-        [*npm.command, "install", *how], env=npm.environ, cwd=folder, capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        raise StackError(f"npm could not fetch the contenders' packages:\n{done.stdout}{done.stderr}")
-    (folder / "installed").write_text(wanted)
 
 
 def _version(binary: str) -> str:

@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
+from psycopg.types.json import Jsonb
 
+from api.cleanup.policies import load_policies
 from api.settings import Settings
 from infra.local import credentials, ports, postgrest
 from infra.local.environment import ROOT, for_children
@@ -108,7 +110,7 @@ class Servers:
         gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
         buffers = {"shared_buffers": f"{min(2048, max(256, int(gigabytes * 128)))}MB"}
         settings = {**_SETTINGS, **buffers, **(UNSAFE if for_loading else {})}
-        self._postgres = LocalPostgres(self.home, self.keys.database_password, settings=settings)
+        self._postgres = LocalPostgres(self.home, self.keys.database_password, environ=os.environ, settings=settings)
         self._postgres.start()
 
     def stop(self) -> None:
@@ -125,13 +127,14 @@ class Servers:
         rest_port, port = ports.find_free(), ports.find_free()
         rest = postgrest.start(
             self.postgrest,
+            environ=os.environ,
             database_url=self.postgres.url(database, user="authenticator"),
             jwt_secret=self.keys.jwt_secret,
             port=rest_port,
             log=self.home / "postgrest.log",
         )
         try:
-            command = [sys.executable, "-m", "tests.bench.front", str(port), str(rest_port)]
+            command = [sys.executable, "-m", "tests.bench.prefix_proxy", str(port), str(rest_port)]
             front = Child("front", command, environ=for_children(os.environ), cwd=ROOT, log=self.home / "front.log")
             try:
                 front.wait_ready(lambda: ports.answers(port))
@@ -146,7 +149,11 @@ class Servers:
         """Start the API for a project, with more variables if wanted, and wait until it answers."""
         port = ports.find_free()
         log = self.home / "api.log"
-        child = Child("the API", uvicorn(port), environ=api_environment(project, variables), cwd=ROOT, log=log)
+        environment = api_environment(project, variables)
+        with project.connect() as connection:
+            policies = [policy.arguments() for policy in load_policies(Settings.from_environ(environment))]
+            connection.execute("select lull.apply_policies(%s)", (Jsonb(policies),))  # as its migration does
+        child = Child("the API", uvicorn(port), environ=environment, cwd=ROOT, log=log)
         try:
             child.wait_ready(lambda: ports.answers(port))
             yield Api(f"http://{ports.HOST}:{port}", child.pid, self.keys)

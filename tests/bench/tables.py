@@ -136,13 +136,19 @@ def grown(run: Results) -> Table:
 
 def single(run: Results) -> Table:
     """The numbers of single questions."""
-    ways = {"count": "`select count(*)` of the stale rows", "function": "dry run of the policy: one call of the SQL function",
+    ways = {"count": "`select count(*)` of the stale rows", "by-hand": "the dry run's numbers, counted by hand", "function": "dry run of the policy: one call of the SQL function",
             "http": "dry run of all policies: `GET /api/admin/cleanup-sessions`, a call for each"}
     lines = [
         [f"{title}, ms", _said(run.median("dry-run", way, "ms"), "{:.1f}")]
         for way, title in ways.items()
         if way in run.cases("dry-run")
     ]
+    for case, title in (("purge", "purge with archive, rows/s"), ("restore", "restore of it with 1 % in the way, rows/s")):
+        lines.append([title, _said(run.median("archive", case, "rows_per_second"), "{:,.0f}")])
+    for measure, title in (("archived_bytes_per_row", "archive, bytes a row"), ("wal_bytes_per_row", "WAL of it, bytes a row")):
+        lines.append([title, _said(run.median("archive", "purge", measure), "{:,.0f}")])
+    for case, title in (("one-row", "batch of one row without its commit, ms"), ("empty-run", "empty run of all policies, ms")):
+        lines.append([title, _said(run.median("fixed", case, "ms"), "{:.2f}")])
     for case in run.cases("buffers"):
         number = _numbers(run, "buffers", case)
         lines.append(["buffers per row, first batches", number("first_per_row", "{:.2f}")])
@@ -150,7 +156,71 @@ def single(run: Results) -> Table:
     for case in run.cases("memory"):
         number = _numbers(run, "memory", case)
         lines.append([f"API's memory, run over {int(case):,} stale rows, MB", number("peak_memory_mb", "{:.1f}")])
+    for case in run.cases("user-sessions-memory"):
+        number = _numbers(run, "user-sessions-memory", case)
+        title = f"memory of pruning {int(case):,} user sessions on Redis, MB"
+        lines.append([title, number("peak_memory_mb", "{:.1f}")])
+    lines += [
+        [f"100,000 rooms in use: {case}, s", _numbers(run, "rooms", case)("seconds", "{:.2f}")] for case in run.cases("rooms")
+    ]
     return Table(["single questions", "measured"], lines)
+
+
+def heartbeats(run: Results) -> Table:
+    """Heartbeats from sixteen clients."""
+    lines = []
+    for case in run.cases("heartbeats"):
+        number = _numbers(run, "heartbeats", case)
+        lines.append([case, number("requests_per_second", "{:,.0f}"), number("p50_ms", "{:.1f}"), number("p99_ms", "{:.1f}")])
+    return Table(["heartbeats, 16 clients", "a second", "p50, ms", "p99, ms"], lines)
+
+
+_STORES = {
+    "lull-get": "Lull, get",
+    "bare-get": "redis-py, HMGET",
+    "starsessions-get": "starsessions, get",
+    "lull-update": "Lull, update",
+    "bare-update": "redis-py, HMGET and EVALSHA",
+    "watch-multi": "redis-py, WATCH and MULTI",
+    "starsessions-update": "starsessions, get and set, compares nothing",
+    "lull-set": "Lull, set",
+    "connect-pg-simple-get": "connect-pg-simple, get",
+    "connect-pg-simple-set": "connect-pg-simple, set, compares nothing",
+}
+_BESIDE = {
+    "redis": {"bare-get": "lull-get", "starsessions-get": "lull-get"}
+    | dict.fromkeys(("bare-update", "watch-multi", "starsessions-update"), "lull-update"),
+    "postgres": {"connect-pg-simple-get": "lull-get", "connect-pg-simple-set": "lull-set"},
+}
+
+
+def sessions(run: Results) -> Table:
+    """Stores of user sessions at sixteen clients."""
+    lines = []
+    for store, beside in _BESIDE.items():
+        section = f"user-sessions-{store}"
+        for case in run.cases(section):
+            ratio = run.ratio(section, "per_second", beside[case], case) if case in beside else None
+            number = _numbers(run, section, case)
+            lines.append([f"{store.title()}: {_STORES[case]}", number("per_second", "{:,.0f}"), _said(ratio, "{:.2f}")])
+    return Table(["user sessions, 16 clients", "a second", "Lull's, as a share of it"], lines)
+
+
+_PRUNED = {
+    "lull-redis": "Lull, Redis",
+    "lull-postgres": "Lull, Postgres",
+    "connect-pg-simple": "connect-pg-simple, one DELETE",
+}
+
+
+def pruned(run: Results) -> Table:
+    """Pruning a tenth of the user sessions beside sixteen readers."""
+    lines = []
+    for case in run.cases("user-sessions-prune"):
+        number = _numbers(run, "user-sessions-prune", case)
+        measures = ("rows_per_second", "reads_idle", "reads_beside")
+        lines.append([_PRUNED[case], *(number(measure, "{:,.0f}") for measure in measures)])
+    return Table(["pruning user sessions", "rows/s", "reads/s before", "reads/s meanwhile"], lines)
 
 
 def _numbers(run: Results, section: str, case: str) -> Callable[[str, str], str]:
@@ -161,4 +231,4 @@ def _said(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
-ALL = (purge, traffic, activations, grown, single)
+ALL = (purge, traffic, activations, heartbeats, grown, single, sessions, pruned)

@@ -19,7 +19,8 @@ def test_it_says_what_would_go_and_deletes_nothing(
     api: httpx.Client, admin: dict[str, str], sql: Sql
 ) -> None:
     draft = add_session(sql, age="25 h 3 min 20 s")
-    sql.execute("insert into lull.session_participants (session_id) values (%s)", (draft,))
+    seen = "insert into lull.session_participants (session_id, last_seen_at) values (%s, now() - interval '25 h')"
+    sql.execute(seen, (draft,))
     sql.execute("insert into lull.session_files (session_id, bucket, path) values (%s, 'b', 'p')", (draft,))
     add_session(sql, age="23 h 59 min")
     answer = api.get(CLEANUP, headers=admin)
@@ -74,8 +75,8 @@ def test_a_session_of_composite_key_is_sampled_too(
     api: httpx.Client, admin: dict[str, str], sql: Sql
 ) -> None:
     sql.execute(
-        "insert into lull.user_sessions (namespace, user_id, updated_at) "
-        "values ('web', 'u1', now() - interval '3 d')"
+        "insert into lull.user_sessions (namespace, user_id, version, updated_at) "
+        "values ('web', 'u1', '1', now() - interval '3 d')"
     )
     [session] = api.get(f"{CLEANUP}?policy=stale-user-sessions", headers=admin).json()["sessions"]
     assert (session["kind"], session["status"], session["age"]) == (None, None, "3 d 0 h")

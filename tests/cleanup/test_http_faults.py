@@ -9,13 +9,16 @@ import httpx
 import psycopg
 import pytest
 
+from api.cleanup.answers import FinishedRun
+from api.cleanup.preview import preview_cleanup
 from api.cleanup.report import run_report
-from api.cleanup.run import Cleanup, run_cleanup
+from api.cleanup.run import Cleanup
+from api.composition import create_cleanup
 from api.errors import DatabaseUnavailable, Problem
-from api.file_storage import FileStorage
-from api.index import create_cleanup
+from api.storage import FileStorage
 from tests.broken_server import broken_server, refusing_url
 from tests.calls import add_drafts, count_sessions, settings
+from tests.cleanup.runs import run_cleanup
 from tests.flaky_proxy import FlakyProxy, flaky_proxy
 
 Sql = psycopg.Connection[Any]
@@ -125,6 +128,35 @@ def test_a_database_that_hangs_for_good_is_left_soon_after_the_budget(
     assert proxy.requests.count("POST /rest/v1/rpc/lull_finish_cleanup") == 1
 
 
+def test_a_dry_run_of_a_database_that_hangs_ends_with_the_budget(through: Cleanup, proxy: FlakyProxy) -> None:
+    proxy.to_hang = {"lull_preview_cleanup"}
+    started = time.monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        preview_cleanup(replace(through, time_budget_seconds=1), through.policies, "abandoned-drafts")
+    assert time.monotonic() - started < 1 + 2
+
+
+SLOW_ROWS = """
+    create function public.slow() returns trigger language plpgsql as $$
+    begin perform pg_sleep(0.01); return old; end $$;
+    create trigger slow before delete on lull.sessions for each row execute function public.slow();
+"""
+
+
+def test_slow_rows_leave_a_small_budget_with_more_to_do_and_not_with_a_fault(cleanup: Cleanup, sql: Sql) -> None:
+    add_drafts(sql, 400)
+    sql.execute(SLOW_ROWS)
+    started = time.monotonic()
+    try:
+        report = run_cleanup(replace(cleanup, time_budget_seconds=2), caller="test")
+    finally:
+        sql.execute("drop function public.slow cascade")
+    assert time.monotonic() - started < 2 + 1
+    assert (report["status"], line_of(report)["outcome"]) == ("partial", "partial")
+    assert 0 < line_of(report)["did"] < 400
+    assert line_of(report)["next_run"] == "the next run goes on"
+
+
 def test_storage_that_hangs_does_not_cost_more_than_the_budget(
     cleanup: Cleanup, sql: Sql, environment: dict[str, str]
 ) -> None:
@@ -163,7 +195,7 @@ def test_a_run_that_lost_its_lease_stops_at_once_and_says_so(cleanup: Cleanup, s
     add_drafts(sql, 1200)
 
     def take_over(reading: int) -> None:
-        if reading == 8:
+        if reading == 12:
             sql.execute("update lull.cleanup_runs set status = 'abandoned', finished_at = now()")
 
     with pytest.raises(Problem, match="does not hold the lease") as caught:
@@ -184,7 +216,7 @@ def test_a_run_out_of_time_stops_and_says_that_there_is_more(cleanup: Cleanup, s
     answer = run_cleanup(hurried, caller="test", only="abandoned-drafts")
     assert (answer["status"], line_of(answer)["outcome"]) == ("partial", "partial")
     assert 0 < line_of(answer)["did"] == 3000 - count_sessions(sql) < 3000
-    report = run_report(answer, cleanup.policies, "abandoned-drafts")
+    report = run_report(FinishedRun.model_validate(answer), cleanup.policies, "abandoned-drafts")
     assert report.model_dump(by_alias=True)["hasMore"] is True
 
 
@@ -202,7 +234,7 @@ def test_policies_that_time_left_out_come_first_in_the_next_run(cleanup: Cleanup
 def test_files_go_through_storage_and_what_is_absent_is_settled(
     cleanup: Cleanup, sql: Sql, storage: httpx.Client
 ) -> None:
-    storage.post(f"/object/{BUCKET}/run/there", content=b"bytes").raise_for_status()
+    storage.post(f"/object/{BUCKET}/run/there", content=b"bytes", headers={"content-type": "text/plain"}).raise_for_status()
     queue_file(sql, "run/there")
     queue_file(sql, "run/never-was")
     files = run_cleanup(cleanup, caller="test")["files"]
@@ -220,7 +252,7 @@ def test_a_missing_bucket_fails_its_files_and_no_others(cleanup: Cleanup, sql: S
 
 
 def test_odd_paths_and_buckets_fail_alone(cleanup: Cleanup, sql: Sql, storage: httpx.Client) -> None:
-    storage.post(f"/object/{BUCKET}/good", content=b"bytes").raise_for_status()
+    storage.post(f"/object/{BUCKET}/good", content=b"bytes", headers={"content-type": "text/plain"}).raise_for_status()
     odd = ["", "a//b", "/a", "a\\b"]
     absent = ["../../bucket/x", "..", "a\nb", "%2e%2e/x"]
     for path in [*odd, *absent, "good"]:

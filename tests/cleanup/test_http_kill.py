@@ -57,14 +57,14 @@ def test_a_killed_run_leaves_whole_sessions_and_the_next_one_completes(
     sql.execute(
         "with s as (insert into lull.sessions (kind, last_activity_at) "
         "select 'chat', now() - interval '2 d' from generate_series(1, %s) returning id) "
-        "insert into lull.session_participants (session_id) select id from s",
+        "insert into lull.session_participants (session_id, last_seen_at) select id, now() - interval '9 days' from s",
         (DRAFTS,),
     )
     kill_a_run(environment, sql, tmp_path / "api.log")
     left = count_sessions(sql)
     assert 0 < left < DRAFTS
     whole = sql.execute(
-        "select (select count(*) from lull.archive) as archived, "
+        "select (select count(*) from lull.archive_keys) as archived, "
         "(select count(*) from lull.session_participants) as children, "
         "(select sum(did) from lull.cleanup_run_policies) as counted"
     ).fetchone()

@@ -87,7 +87,7 @@ def test_several_bad_parameters_are_named_at_once(api: httpx.Client, admin: dict
 
 
 @pytest.mark.parametrize("body", [b'{"dryRun":true}', b"dryRun=true", b"[]", b"null", b"{ } x"])
-def test_a_body_is_refused_because_nobody_would_read_it(
+def test_a_body_is_refused_because_it_would_be_ignored(
     body: bytes, api: httpx.Client, admin: dict[str, str], sql: psycopg.Connection[Any]
 ) -> None:
     answer = api.post(CLEANUP, headers=admin, content=body)

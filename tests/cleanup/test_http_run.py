@@ -1,5 +1,6 @@
 """The run over HTTP: what it answers when it went well, was not its turn, was stopped, or failed."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,10 +10,12 @@ import httpx
 import psycopg
 import pytest
 
-from api.cleanup.policies import DEFAULT_FILE
-from api.index import create_app
+from api.cleanup.policies import load_policies
+from api.composition import create_app
 from tests.calls import ADMIN, CLEANUP, add_drafts, add_session, count_sessions, settings
 from tests.in_process import client_of
+from tests.policies import FILE
+from tests.sql.driver import stored
 
 Sql = psycopg.Connection[Any]
 ApiWith = Callable[[str, str], httpx.Client]
@@ -41,14 +44,16 @@ EXPIRE_THE_LEASE = """
 
 
 @pytest.fixture
-def api_with(environment: dict[str, str], tmp_path: Path) -> Iterator[ApiWith]:
-    """Makes an API whose policies file differs from ours: the first occurrence of a text is replaced."""
+def api_with(environment: dict[str, str], tmp_path: Path, sql: Sql) -> Iterator[ApiWith]:
+    """Makes an API whose policies file differs from ours, as is stored: the first occurrence of a text is replaced."""
     with ExitStack() as open_clients:
 
         def make(old: str, new: str) -> httpx.Client:
             file = tmp_path / "policies.toml"
-            file.write_text(DEFAULT_FILE.read_text().replace(old, new, 1))
-            app = create_app(settings(environment, policies_file=str(file)))
+            file.write_text(FILE.read_text().replace(old, new, 1))
+            given = settings(environment, policies_file=str(file))
+            open_clients.enter_context(stored(sql, load_policies(given)))
+            app = create_app(given)
             return open_clients.enter_context(client_of(app))
 
         yield make
@@ -185,14 +190,19 @@ def test_a_policy_that_does_not_fit_the_database_fails_and_the_others_run(
     assert reason in line_of(dry)["error"]
     answer = api.post(CLEANUP, headers=ADMIN)
     assert (answer.status_code, answer.json()["type"]) == (500, "urn:lull:problem:cleanup-failed")
-    assert reason in line_of(answer)["error"]
+    assert any(said in line_of(answer)["error"] for said in (reason, "it is not stored"))
     assert (line_of(answer)["outcome"], line_of(answer, "orphaned-games")["deleted"]) == ("failed", 1)
     assert count_sessions(sql) == 1
 
 
 @pytest.mark.parametrize("code", ["P0001", "23503", "57014"])
 def test_a_row_that_cannot_go_is_found_named_and_left(
-    code: str, api: httpx.Client, admin: dict[str, str], sql: Sql, poison: Callable[[str], None]
+    code: str,
+    api: httpx.Client,
+    admin: dict[str, str],
+    sql: Sql,
+    poison: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     add_drafts(sql, 300, age="3 d")
     bad = [add_session(sql, age="2 d 12 h", title="poison"), add_session(sql, age="25 h", title="poison")]
@@ -205,6 +215,12 @@ def test_a_row_that_cannot_go_is_found_named_and_left(
     assert line["error"].startswith("2 rows could not be deleted")
     assert [row["key"] for row in line["skippedRows"]] == bad
     assert [str(row["id"]) for row in sql.execute("select id from lull.sessions order by 1")] == sorted(bad)
+    logged = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    lines = [entry for entry in logged if entry["event"] == "cleanup policy"]
+    assert len(lines) == len(answer.json()["policies"]), "one line a policy"
+    [failure] = [entry for entry in lines if entry["level"] == "error"]
+    assert (failure["policy"], failure["outcome"], failure["error"]) == ("abandoned-drafts", "failed", line["error"])
+    assert [row["key"] for row in failure["rows"]] == bad
 
 
 def test_a_run_whose_lease_ran_out_in_the_middle_is_a_409_and_took_nothing(

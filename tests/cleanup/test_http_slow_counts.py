@@ -10,16 +10,18 @@ import httpx
 import psycopg
 import pytest
 
-from api.cleanup.policies import DEFAULT_FILE
+from api.cleanup.policies import load_policies
 from api.cleanup.preview import preview_cleanup
 from api.cleanup.report import dry_run_report
-from api.cleanup.run import run_cleanup
+from api.composition import create_app, create_cleanup
 from api.errors import Problem
-from api.index import create_app, create_cleanup
 from api.settings import Settings
 from tests.calls import ADMIN, CLEANUP, add_session, settings
+from tests.cleanup.runs import run_cleanup
 from tests.in_process import client_of
+from tests.policies import FILE
 from tests.reload import statement_timeout
+from tests.sql.driver import stored
 
 Sql = psycopg.Connection[Any]
 
@@ -34,11 +36,11 @@ SLOW_DOMAIN = """
       return true;
     end $$;
     create domain public.slow_text as text;
-    alter table lull.user_sessions add column pace public.slow_text;
+    alter table lull.user_sessions add column speed public.slow_text;
     alter domain public.slow_text add check (public.takes_for_ever(value)) not valid;
 """
 NO_SLOW_DOMAIN = """
-    alter table lull.user_sessions drop column pace;
+    alter table lull.user_sessions drop column speed;
     drop domain public.slow_text;
     drop function public.takes_for_ever;
 """
@@ -49,13 +51,15 @@ def slow(sql: Sql, environment: dict[str, str], tmp_path: Path) -> Iterator[Sett
     """Settings by which user sessions take for ever to count; previews are cancelled after one second."""
     file = tmp_path / "policies.toml"
     target = 'target = "lull.user_sessions"'
-    file.write_text(DEFAULT_FILE.read_text().replace(target, f'{target}\nequals = {{ pace = "x" }}', 1))
+    file.write_text(FILE.read_text().replace(target, f'{target}\nequals = {{ speed = "x" }}', 1))
     sql.execute(SLOW_DOMAIN)
+    given = settings(environment, policies_file=str(file))
     with (
+        stored(sql, load_policies(given)),
         statement_timeout(sql, environment, "lull_preview_cleanup", seconds=1, usual=30),
         statement_timeout(sql, environment, "lull_open_policy", seconds=1, usual=30),
     ):
-        yield settings(environment, policies_file=str(file))
+        yield given
     sql.execute(NO_SLOW_DOMAIN)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.cleanup.run import Cleanup, run_cleanup
-from api.index import create_cleanup
+from api.cleanup.run import Cleanup
+from api.composition import create_cleanup
 from tests.calls import add_drafts, add_session, count_sessions, settings
+from tests.cleanup.runs import run_cleanup
 from tests.reload import statement_timeout
 
 Sql = psycopg.Connection[Any]

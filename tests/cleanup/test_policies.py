@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from api.cleanup.policies import DEFAULT_FILE, Policy, PolicyError, load_policies
-from api.index import create_app
+from api.cleanup.policies import Policy, PolicyError, load_policies
+from api.composition import create_app
+from api.settings import Settings
 from tests.calls import settings
+from tests.policies import FILE, load_test_policies
 
 
 def load(tmp_path: Path, text: str) -> tuple[Policy, ...]:
@@ -16,27 +18,54 @@ def load(tmp_path: Path, text: str) -> tuple[Policy, ...]:
 
 
 def changed(old: str, new: str) -> str:
-    """Our file with the first occurrence of `old` replaced: so the first policy that has it."""
-    text = DEFAULT_FILE.read_text()
+    """The tests' file with the first occurrence of `old` replaced: so the first policy that has it."""
+    text = FILE.read_text()
     assert old in text
     return text.replace(old, new, 1)
 
 
-def test_the_default_policies_are_those_of_the_house() -> None:
-    ages = {policy.name: policy.age / 3600 for policy in load_policies(settings())}
-    assert ages == {
-        "abandoned-drafts": 24,
-        "orphaned-games": 0.5,
-        "empty-rooms": 1,
-        "stale-user-sessions": 24,
-        "purge": 0,
-        "old-runs": 90 * 24,
-        "old-events": 400 * 24,
-        "old-idempotency-keys": 24,
-        "old-deliveries": 30 * 24,
-        "expired-uploads": 1,
-        "old-rate-counters": 1,
-    }
+# What ships: name, age in hours, variable, days to restore, and the breaker's rows and growth (None: off).
+SHIPPED = [
+    ("abandoned-drafts", 24, "SESSION_CLEANUP_THRESHOLD_HOURS", 7, 50_000, 5),
+    ("orphaned-games", 0.5, "SESSION_TIMEOUT_MINUTES", 7, 50_000, 5),
+    ("empty-rooms", 1, "SESSION_TIMEOUT_HOURS", 7, 50_000, 5),
+    ("unopened-rooms", 24, "SESSION_CLEANUP_THRESHOLD_HOURS", 7, 50_000, 5),
+    ("unopened-games", 24, "SESSION_CLEANUP_THRESHOLD_HOURS", 7, 50_000, 5),
+    ("stale-user-sessions", 24, "USER_SESSION_MAX_AGE_HOURS", 7, 50_000, 5),
+    ("purge", 0, None, 0, 1_000_000, None),
+    ("old-runs", 90 * 24, None, 0, 1_000_000, None),
+    ("old-events", 400 * 24, None, 0, 1_000_000, None),
+    ("old-idempotency-keys", 24, None, 0, 1_000_000, None),
+    ("old-deliveries", 30 * 24, None, 0, 1_000_000, None),
+    ("old-commands", 7 * 24, None, 0, 1_000_000, None),
+    ("old-instances", 7 * 24, None, 0, 1_000_000, None),
+    ("old-displacements", 24, None, 0, 1_000_000, None),
+    ("expired-uploads", 1, None, 0, 50_000, 5),
+    ("old-rate-counters", 1, None, 0, 1_000_000, None),
+    ("expired-user-sessions", 0, None, 0, 1_000_000, None),
+    ("deleted-items", 7 * 24, None, 0, 1_000_000, None),
+    ("old-feedback", 400 * 24, None, 0, 1_000_000, None),
+    ("lost-companions", 24, None, 7, 50_000, 5),
+]
+
+
+def shipped() -> tuple[Policy, ...]:
+    return load_policies(Settings())
+
+
+def test_the_shipped_policies_are_these() -> None:
+    """The one test that states the defaults: all others run with tests/policies.toml."""
+    assert [
+        (each.name, each.age / 3600, each.age_variable, each.restore_days, each.max_rows, each.growth_factor)
+        for each in shipped()
+    ] == SHIPPED
+
+
+def test_the_policies_of_the_tests_take_the_rows_of_the_shipped_ones() -> None:
+    """Only ages, windows and limits are the tests' own: a new policy comes into tests/policies.toml too."""
+    own = {"age", "restore", "max_rows", "growth_factor", "growth_floor", "max_percent", "max_cascaded"}
+    ours, theirs = ([each.model_dump(exclude=own) for each in found] for found in (load_test_policies(), shipped()))
+    assert ours == theirs
 
 
 def test_a_policy_travels_as_the_sql_takes_it() -> None:
@@ -55,15 +84,14 @@ def test_a_policy_travels_as_the_sql_takes_it() -> None:
         "growth_floor": 1000,
         "max_percent": None,
         "max_cascaded": 1_000_000,
+        "also_clocks": [],
+        "below": {},
+        "max_below_root": 20_000,
+        "max_below_bytes": 64 * 1024 * 1024,
         "warn_seconds": None,
+        "least_age_seconds": 360,
+        "age_is_simulated": False,
     }
-
-
-def test_lulls_own_history_is_not_archived_and_may_grow() -> None:
-    own = [policy for policy in load_policies(settings())[4:] if policy.name != "expired-uploads"]
-    for policy in own:
-        assert (policy.archive, policy.restore_days, policy.growth_factor) == (False, 0, None)
-    assert load_policies(settings())[4].max_rows == 1_000_000
 
 
 def test_the_environment_overrides_each_age_of_its_own() -> None:
@@ -73,7 +101,7 @@ def test_the_environment_overrides_each_age_of_its_own() -> None:
         session_timeout_hours=2,
         user_session_max_age_hours=0.5,
     )
-    assert [policy.age / 3600 for policy in load_policies(given)][:4] == [48, 0.75, 2, 0.5]
+    assert [policy.age / 3600 for policy in load_policies(given)][:6] == [48, 0.75, 2, 48, 48, 0.5]
 
 
 def test_values_keep_their_type(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from api.cleanup.answers import FinishedRun
 from api.cleanup.policies import load_policies
 from api.cleanup.report import age_in_words, run_report
 from api.errors import Problem
@@ -41,7 +42,7 @@ def stopped(**line: Any) -> str:
     files = {"removed": 0, "failed": 0, "queued": 0, "dead": 0, "error": None}
     run = {"run_id": "r", "at": "2026-01-02T00:00:00Z", "duration_ms": 1, "files": files}
     with pytest.raises(Problem) as caught:
-        run_report({**run, "policies": [{**usual, **line}]}, load_policies(settings()), "abandoned-drafts")
+        run_report(FinishedRun.model_validate({**run, "policies": [{**usual, **line}]}), load_policies(settings()), "abandoned-drafts")
     assert (caught.value.status, caught.value.slug) == (409, "cleanup-stopped")
     return caught.value.detail
 
@@ -58,6 +59,6 @@ def test_a_stop_by_more_rows_than_are_counted_names_the_most_that_can_be_let_thr
 
 def test_a_stop_after_the_allowance_was_used_up_asks_for_another_look() -> None:
     said = stopped(did=60_000, stop_reason="60000 rows were taken, which is its limit, and more became stale")
-    assert "60000 rows went before" in said
+    assert "60000 rows were deleted before" in said
     assert "maxRows" not in said
     assert said.endswith("Read the dry run, then run it again")

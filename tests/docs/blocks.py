@@ -10,7 +10,7 @@ from typing import Any
 
 from infra.local.environment import ROOT
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 COMMANDS = {"sh", "sql"}
 ANSWERS = {"json", "text"}
 
@@ -42,7 +42,7 @@ def _without_assignments(words: list[str]) -> list[str]:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """The blocks of a page, in order. An answer belongs to the last command of its section."""
+    """List the blocks of a page, in order. An answer belongs to the last command of its section."""
     blocks: list[Block] = []
     for block, is_new_section in _fenced(page):
         if block.kind not in ANSWERS:

@@ -9,6 +9,7 @@ from psycopg.rows import DictRow
 
 from infra.local import ports
 from infra.local.stack import LocalSupabase, start_api
+from tests import policies
 from tests.calls import add_session
 from tests.conftest import UNLIMITED
 from tests.sql.driver import run_cleanup
@@ -18,7 +19,8 @@ from tests.sql.driver import run_cleanup
 def docs_server(running_stack: LocalSupabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of an API with early drafts turned on, as the pages assume."""
     port, log = ports.find_free(), tmp_path_factory.mktemp("docs") / "api.log"
-    environment = running_stack.environment() | UNLIMITED | {"ENABLE_EARLY_SESSION_CREATION": "true"}
+    early = {"ENABLE_EARLY_SESSION_CREATION": "true"}
+    environment = running_stack.environment() | UNLIMITED | policies.ENVIRONMENT | early
     child = start_api(environment, port, environ=os.environ, log=log)
     yield f"http://{ports.HOST}:{port}"
     child.stop()

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from infra.__main__ import VERBS
 from infra.local.environment import ROOT
 
 RUN = {"curl", "make"}
@@ -71,6 +72,18 @@ def _aws(words: list[str]) -> None:
     assert any(tuple(words[: len(each)]) == each for each in known), words
 
 
+def _python(words: list[str]) -> None:
+    """Tests are those of this tree, verbs those of infra."""
+    match words[1:]:
+        case ["-m", "pytest", *rest]:
+            named = [word for word in rest if word.startswith("tests")]
+            assert named and all((ROOT / name).exists() for name in named), words
+        case ["-m", "infra", verb]:
+            assert verb in VERBS, words
+        case other:
+            raise AssertionError(other)
+
+
 def _target(words: list[str]) -> None:
     assert words[0] == "make" and words[1] in targets(), words
 
@@ -80,10 +93,12 @@ NOT_RUN = {
     "vercel": NotRun("needs an account; tests/release builds and starts what it would deploy", _vercel),
     "aws": NotRun("needs an account; tests/release creates the stack on a local AWS", _aws),
     "sam": NotRun("needs an account; tests/release creates the stack on a local AWS", _aws),
+    ".venv/bin/python": NotRun("runs tests within tests, or writes into the checkout", _python),
     "make package-aws": NotRun("downloads packages for another processor; tests/release runs it", _target),
     "make bench": NotRun("takes a quarter of an hour, and writes the page that shows it", _target),
-    "make bench-quick": NotRun("takes minutes, and is what somebody runs who wants to know", _target),
+    "make bench-quick": NotRun("takes minutes, and measures a machine", _target),
     "make serve": NotRun("runs until it is stopped; tests/infra starts it", _target),
+    "make dev": NotRun("runs until it is stopped; tests/infra starts it", _target),
 }
 if shutil.which("openssl"):
     RUN.add("openssl")

@@ -68,7 +68,7 @@ def test_a_block_that_is_open_or_an_answer_to_nothing_is_found(page: str, tmp_pa
 @pytest.mark.parametrize(
     "command", ["rm -rf .", "vercel env add CRON_SECRE production", "curl x\nvercel link"]
 )
-def test_a_command_that_nobody_tries_is_found(command: str, tmp_path: Path) -> None:
+def test_an_untested_command_is_found(command: str, tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text(f"```sh\n{command}\n```\n")
     with pytest.raises(AssertionError):

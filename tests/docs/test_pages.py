@@ -16,15 +16,29 @@ import psycopg
 import pytest
 from psycopg.rows import DictRow
 
-from api.cleanup.policies import DEFAULT_FILE, load_policies
+from api.cleanup.policies import load_policies
 from api.settings import Settings
 from infra.local.environment import ROOT
 from tests.calls import add_session
 from tests.docs.blocks import COMMANDS, PAGES, Block, blocks_of, check_json, check_lines, check_table
 from tests.docs.programs import RUN, not_run
+from tests.docs.worked_example import named_blocks
+from tests.policies import FILE
 
-each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-IN_ORDER = {"scaling"}  # pages whose queries build on one another: test_scaling.py runs them
+
+def name(path: Path) -> str:
+    """The page's path below docs/."""
+    return path.relative_to(ROOT / "docs").as_posix().removesuffix(".md")
+
+
+def pages_with(*kinds: str) -> pytest.MarkDecorator:
+    """The pages that have a block of one of these kinds."""
+    pages = [path for path in PAGES if any(block.kind in kinds for block in blocks_of(path))]
+    return pytest.mark.parametrize("path", pages, ids=name)
+
+
+each_page = pytest.mark.parametrize("path", PAGES, ids=name)
+IN_ORDER = {"scaling", "own-tables", "runbook"}  # pages whose blocks build on one another: a test of their own runs them
 
 # What a reader puts into a variable, by its place in an answer.
 REMEMBERED = {
@@ -40,11 +54,13 @@ def test_every_block_is_of_a_kind_that_is_tried(path: Path) -> None:
     for block in blocks_of(path):
         if block.kind == "":
             assert re.search("[▶─]", block.text), f"{block}: neither a drawing nor a command"
-        else:
-            assert block.kind in COMMANDS | {"toml"}, f"{block}: a block of kind {block.kind}"
+        elif block.text not in {text for _, text in named_blocks().values()}:
+            kinds = COMMANDS | {"toml"} | ({"python"} if path.stem == "user-sessions" else set())
+            kinds |= {"js"} if path.stem in ("own-tables", "browser") else set()
+            assert block.kind in kinds, f"{block}: a block of kind {block.kind}"
 
 
-@each_page
+@pages_with("sql")
 def test_its_queries_run_and_show_what_they_show(
     path: Path, night: dict[str, str], connect: Callable[..., psycopg.Connection[DictRow]]
 ) -> None:
@@ -65,7 +81,7 @@ def test_its_queries_run_and_show_what_they_show(
         connection.rollback()
 
 
-@each_page
+@pages_with("sh")
 def test_its_commands_run_and_answer_what_they_show(
     path: Path,
     environment: dict[str, str],
@@ -83,7 +99,7 @@ def test_its_commands_run_and_answer_what_they_show(
         "MAKEFLAGS": f"PYTHON={sys.executable} SETUP=@true --no-print-directory -s",
     }
     for block in blocks_of(path):
-        if block.kind != "sh" or is_only_checked(block):
+        if block.kind != "sh" or path.stem in IN_ORDER or is_only_checked(block):
             continue
         add_session(sql, age="25 h 17 min")  # in real life, too, somebody always leaves a draft behind
         answer = run(block, known, tmp_path)
@@ -131,10 +147,10 @@ def remembered(answer: dict[str, object]) -> dict[str, str]:
     return found
 
 
-@each_page
+@pages_with("toml")
 def test_its_policies_can_be_used(path: Path, tmp_path: Path) -> None:
     for number, block in enumerate(block for block in blocks_of(path) if block.kind == "toml"):
         file = tmp_path / f"{number}.toml"
-        file.write_text(DEFAULT_FILE.read_text() + "\n" + block.text)
+        file.write_text(FILE.read_text() + "\n" + block.text)
         policies = load_policies(Settings(policies_file=str(file)))
         assert policies[-1].name == tomllib.loads(block.text)["policy"][-1]["name"]

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import httpx
 import psycopg
-import pytest
 
-from api.cleanup.policies import load_policies
-from api.settings import Settings
 from tests.calls import add_drafts
-from tests.sql.driver import add_session, run_cleanup, scalar
+from tests.sql.driver import scalar
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -19,7 +16,7 @@ Sql = psycopg.Connection[dict[str, object]]
 
 def test_every_make_target_it_names_exists() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make (?:-s )?([a-z0-9-]+)", README, re.MULTILINE))
     assert {"demo", "test", "dev", "help"} <= named <= targets
 
 
@@ -29,15 +26,6 @@ def test_every_file_it_links_to_exists() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_its_ages_and_variables_are_those_of_the_policies() -> None:
-    hours = {"24 h": 24, "30 min": 0.5, "1 h": 1}
-    rows = re.findall(r"^\| (?:chat|game|room|user session) \|.*?\| ([^|]+) \| `(\w+)`", README, re.MULTILINE)
-    policies = load_policies(Settings.model_construct())
-    assert {variable: hours[age] for age, variable in rows} == {
-        policy.age_variable: policy.age / 3600 for policy in policies if policy.age_variable
-    }
-
-
 def test_every_variable_it_names_is_one() -> None:
     example = (ROOT / ".env.example").read_text()
     elsewhere = {"DATABASE_URL", "API_URL", "LULL_HOME", "PORT"}  # of make, the shell and the local stack
@@ -45,34 +33,28 @@ def test_every_variable_it_names_is_one() -> None:
     assert [name for name in named if not re.search(rf"^{name}=", example, re.MULTILINE)] == []
 
 
-@pytest.fixture
-def statements() -> dict[str, str]:
-    """The SQL of the table "When you need it", by what it is for."""
-    pattern = r"^\| ([^|]+) \| `((?:update|insert|delete|select) [^`]+;)`"
-    return dict(re.findall(pattern, README, re.MULTILINE))
+def test_it_has_at_most_110_lines() -> None:
+    assert len(README.splitlines()) <= 110
 
 
-def test_its_sql_does_what_it_says(sql: Sql, statements: dict[str, str]) -> None:
-    held = add_session(sql)
-    sql.execute(statements["protect a session for good"].replace("…", held))
-    gone = add_session(sql)
-    sql.execute(statements["pause the cleanup, a run in progress too"])
-    assert scalar(sql, "select lull_begin_cleanup('[]', 'test', 60)")["reason"] == "paused"
-    sql.execute(statements["go on"])
-    run = run_cleanup(sql, "abandoned-drafts")["run_id"]
-    assert scalar(sql, "select id::text from lull.sessions") == held
-    sql.execute(statements["bring back what a run took"].replace("<runId>", run))
-    assert scalar(sql, "select count(*) from lull.sessions where id = %s", gone) == 1
-
-
-def test_its_way_to_clean_a_table_of_your_own_works(sql: Sql, statements: dict[str, str]) -> None:
-    sql.execute("create table public.my_table (id int primary key, last_used_at timestamptz)")
-    sql.execute("create index on public.my_table (last_used_at, id)")
+def test_its_way_to_adopt_a_table_of_sessions_works(sql: Sql) -> None:
+    statement = re.search(r"`(select lull\.adopt_sessions\('public\.my_chats'.+?;)`", README)
+    assert statement
+    sql.execute(
+        """
+        create table public.my_chats (
+          id uuid primary key default gen_random_uuid(), user_id uuid, status text not null default 'draft',
+          first_message_at timestamptz, created_at timestamptz not null default now(),
+          updated_at timestamptz not null default now());
+        create index on public.my_chats (updated_at, id);
+        """
+    )
     try:
-        sql.execute(statements["clean a table of your own"])
-        assert scalar(sql, "select key_columns from lull.targets where name = 'public.my_table'") == ["id"]
+        sql.execute(statement[1].encode())
+        adopted = "select name from lull.targets union select name from lull.session_tables"
+        assert scalar(sql, f"select count(*) from ({adopted}) t where name = 'public.my_chats'") == 1
     finally:
-        sql.execute("delete from lull.targets where not builtin; drop table public.my_table")
+        sql.execute("drop table public.my_chats cascade")
 
 
 def pasted(command: str) -> str:
@@ -96,18 +78,14 @@ def test_the_answers_it_shows_have_the_keys_of_the_real_ones(
     add_drafts(sql, 3)
     url = "/api/admin/cleanup-sessions"
     for method, command in (("GET", "sessions?limit=1"), ("POST", "-X POST")):
-        shown = next(
-            text for text in re.findall(r"```\n(\$ curl.*?)```", README, re.DOTALL) if command in text
-        )
+        shown = next(text for text in re.findall(r"```\n(\$ curl.*?)```", README, re.DOTALL) if command in text)
         answer = api.request(method, url, headers=admin, params={"limit": 1} if method == "GET" else None)
         keys = re.findall(r'"(\w+)":', shown.replace("\n", "").partition('"policies"')[0])
         real = re.findall(r'"(\w+)":', answer.text.partition('"policies"')[0])
         assert keys == real
 
 
-def test_the_breaker_stop_it_shows_is_the_real_sentence(
-    api: httpx.Client, admin: dict[str, str], sql: Sql
-) -> None:
+def test_the_breaker_stop_it_shows_is_the_real_sentence(api: httpx.Client, admin: dict[str, str], sql: Sql) -> None:
     add_drafts(sql, 61200)
     answer = api.post("/api/admin/cleanup-sessions", headers=admin)
     shown = re.search(r'"detail":"(abandoned-drafts: [^"]+)"', README)

@@ -8,7 +8,7 @@ import httpx
 import psycopg
 import pytest
 
-from api.index import create_app
+from api.composition import create_app
 from tests.calls import settings
 from tests.events.receiver import SECRET, Receiver
 from tests.in_process import client_of

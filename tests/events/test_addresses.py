@@ -12,14 +12,15 @@ import pytest
 
 from api.database import Database
 from api.events.addresses import AddressRefused, is_public, permitted, resolve
-from api.events.delivery import DeliveryReport, deliver
-from api.events.webhook import Verdict, create_receiver, open_client, send
+from api.events.delivery import deliver
+from api.events.schemas import ClaimedEvent, DeliveryReport
+from api.events.webhook import Attempt, create_receiver, open_client, send
 from tests.broken_server import refusing_url
 from tests.calls import settings
 from tests.certificates import certificate
 from tests.events.conftest import ApiFor
-from tests.events.ledger import append, counts
-from tests.events.ledger import deliver as deliver_by_route
+from tests.events.event_log import append, counts
+from tests.events.event_log import deliver as deliver_by_route
 from tests.events.receiver import SECRET, Receiver
 
 Sql = psycopg.Connection[Any]
@@ -157,17 +158,10 @@ def test_a_proxy_of_the_environment_is_not_asked(receiver: Receiver, monkeypatch
         events_webhook_url=receiver.url, events_webhook_secret=SECRET, events_webhook_allow_private=True
     )
     to = create_receiver(given)
-    event = {
-        "id": 1,
-        "session_id": "s",
-        "kind": "chat",
-        "event": "e",
-        "at": "2026-01-01T00:00:00Z",
-        "data": {},
-    }
+    event = ClaimedEvent(id=1, session_id="s", kind="chat", event="e", at="2026-01-01T00:00:00Z", data={})
 
-    async def attempt() -> Verdict:
+    async def attempt() -> Attempt:
         async with open_client(to) as client:
             return await send(client, to, event, to.addresses(), 5)
 
-    assert asyncio.run(attempt()) == Verdict("delivered")
+    assert asyncio.run(attempt()) == Attempt("delivered")

@@ -18,13 +18,13 @@ from infra.local.stack import start_api
 from tests.broken_server import refusing_url
 from tests.calls import ADMIN, CLEANUP, add_session, settings
 from tests.events.conftest import ApiFor
-from tests.events.ledger import DELIVER, append, counts, deliver, due_again
+from tests.events.event_log import DELIVER, append, counts, deliver, due_again
 from tests.events.receiver import SECRET, Received, Receiver
 
 Sql = psycopg.Connection[Any]
 
 
-def test_an_event_arrives_signed_with_what_the_ledger_says(
+def test_an_event_arrives_signed_with_the_fields_of_the_event_log(
     webhook_api: httpx.Client, receiver: Receiver, sql: Sql
 ) -> None:
     session = add_session(sql)
@@ -40,6 +40,12 @@ def test_an_event_arrives_signed_with_what_the_ledger_says(
         "data": {"title": "Zoë"},
     }  # fmt: skip
     assert counts(deliver(webhook_api)) == (0, 0, 0, 0)
+
+
+def test_the_query_of_the_receivers_url_is_sent(api_for: ApiFor, receiver: Receiver, sql: Sql) -> None:
+    append(sql, sessions=1, events=1)
+    assert counts(deliver(api_for(f"{receiver.url}?tenant=7&key=a%20b"))) == (1, 0, 0, 0)
+    assert [message.path for message in receiver.messages] == ["/hooks?tenant=7&key=a%20b"]
 
 
 def test_everything_arrives_once_and_in_order_within_each_session(
@@ -59,7 +65,7 @@ def test_everything_arrives_once_and_in_order_within_each_session(
         (429, "the receiver answered 429"),
         (302, "the receiver answered 302: redirects are not followed"),
         (307, "the receiver answered 307: redirects are not followed"),
-        ("hangs up", "the receiver broke off: RemoteProtocolError"),
+        ("hangs up", "the receiver closed the connection: RemoteProtocolError"),
     ],
 )
 def test_a_receiver_that_does_not_take_an_event_gets_it_again(

@@ -31,6 +31,7 @@ class DevProcess:
         *,
         port: int | None = None,
         prefix: Sequence[str] = (),
+        arguments: Sequence[str] = (),
     ) -> None:
         self.home = home
         self.port = port or ports.find_free()
@@ -39,7 +40,7 @@ class DevProcess:
         own = {"LULL_HOME": str(home), "PORT": str(self.port), MARK: self._mark}
         with self.output_file.open("wb") as output:
             self._process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "infra", "dev"],
+                [*prefix, sys.executable, "-m", "infra", "dev", *arguments],
                 cwd=ROOT,
                 env={**os.environ, **own, **(settings or {})},
                 stdin=subprocess.DEVNULL,

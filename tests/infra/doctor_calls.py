@@ -1,6 +1,7 @@
 """The doctor as an operator calls it, in this process: what failed, and what was said."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.index import create_app
-from api.insight.verdict import Verdict
+from api.composition import create_app
+from api.doctor.check_result import CheckResult
 from api.settings import Settings
 from infra import migrate
 from infra.doctor.command import main
@@ -19,6 +20,7 @@ from infra.doctor.deployment import checks_by_url
 from infra.doctor.release import read_release
 from tests.calls import CLEANUP
 from tests.in_process import client_of
+from tests.policies import FILE
 
 Sql = psycopg.Connection[Any]
 
@@ -27,34 +29,34 @@ Sql = psycopg.Connection[Any]
 class Report:
     """What a call said; the exit code is None where none was asked for."""
 
-    verdicts: list[Verdict]
+    results: list[CheckResult]
     exit_code: int | None = None
     text: str = field(default="", repr=False)
 
     @property
     def failed(self) -> set[str]:
         """The names of the checks that fail."""
-        return {verdict.check for verdict in self.verdicts if verdict.status == "fail"}
+        return {result.check for result in self.results if result.status == "fail"}
 
-    def lines(self, check: str) -> list[Verdict]:
-        return [verdict for verdict in self.verdicts if verdict.check == check]
+    def lines(self, check: str) -> list[CheckResult]:
+        return [result for result in self.results if result.check == check]
 
     def says(self, check: str) -> str:
-        """The status, message and mend of a check's lines."""
-        return "\n".join(f"{each.status}: {each.message} Mend: {each.mend}" for each in self.lines(check))
+        """The status, message and fix of a check's lines."""
+        return "\n".join(f"{each.status}: {each.message} Fix: {each.fix}" for each in self.lines(check))
 
 
 def doctor(capsys: pytest.CaptureFixture[str], *arguments: str, sql: Path = migrate.SQL) -> Report:
     """Call it with these arguments and `--json`."""
     capsys.readouterr()
-    exit_code = main([*arguments, "--json"], sql=sql)
+    exit_code = main([*arguments, "--json"], os.environ, sql=sql)
     said = capsys.readouterr()
-    verdicts = [Verdict.model_validate(each) for each in json.loads(said.out)]
-    assert exit_code == any(verdict.status == "fail" for verdict in verdicts)
-    return Report(verdicts, exit_code, said.out + said.err)
+    results = [CheckResult.model_validate(each) for each in json.loads(said.out)]
+    assert exit_code == any(result.status == "fail" for result in results)
+    return Report(results, exit_code, said.out + said.err)
 
 
-def by_url(settings: Settings, *, dry_runs: int = 0, policies_file: str | None = None) -> Report:
+def by_url(settings: Settings, *, dry_runs: int = 0, policies_file: str = str(FILE)) -> Report:
     """Examine a deployment with these settings, after so many plain GETs of the cleanup."""
     secret = settings.cron_secret.get_secret_value() if settings.cron_secret else ""
     with client_of(create_app(settings)) as client:

@@ -56,7 +56,7 @@ def deploy(sql_database: Database, tmp_path: Path) -> Deploy:
     files = Path(shutil.copytree(ROOT / "sql", tmp_path / "sql"))
 
     def deployed(helper: str) -> None:
-        (files / "functions" / "zz.sql").write_text(f"create or replace function {helper};")
+        (files / "functions" / "core" / "zz.sql").write_text(f"create or replace function {helper};")
         migrate.apply(sql_database.url, POLICIES, sql=files)
 
     return deployed
@@ -181,3 +181,15 @@ def test_an_operation_with_another_result_is_refused(db: Connection, deploy: Dep
     with pytest.raises(psycopg.errors.InvalidFunctionDefinition, match="cannot change return type"):
         deploy("public.lull_inspect() returns integer language sql as 'select 1'")
     assert helpers(db) == before
+
+
+def test_a_deploy_of_this_release_waits_for_no_writer(db: Connection, sql_database: Database) -> None:
+    """Nor does any wait for it: a cleanup run of 0.1.0 gives a policy up where a migration holds a table."""
+    writer = sql_database.connect(autocommit=False)
+    tables = scalar(
+        db,
+        "select string_agg(oid::regclass::text, ', ') from pg_class "
+        "where relnamespace = 'lull'::regnamespace and relkind = 'r'",
+    )
+    writer.execute(f"lock table {tables} in row exclusive mode".encode())
+    migrate.apply(f"{sql_database.url}?options=-c%20lock_timeout%3D1s", POLICIES)

@@ -1,6 +1,7 @@
 """The doctor as a command: its lines, its exit codes, where its settings come from, and what it meets at a URL."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from api import __version__
 from infra.doctor.command import main
 from infra.doctor.release import check_vercel_cron
 from infra.local.stack import LocalSupabase
+from tests import policies
 from tests.broken_server import broken_server, refusing_url
 from tests.infra.doctor_calls import doctor
 
@@ -42,37 +44,37 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_a_wrong_call_is_2(arguments: list[str], nowhere: Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
+        main(arguments, os.environ)
     assert ended.value.code == 2
 
 
 def test_a_url_needs_the_secret(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CRON_SECRET")
     with pytest.raises(SystemExit) as ended:
-        main(["--url", refusing_url()])
+        main(["--url", refusing_url()], os.environ)
     assert ended.value.code == 2
 
 
 def test_each_check_is_a_line_and_the_last_line_counts(
     nowhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([]) == 1
+    assert main([], os.environ) == 1
     *lines, empty, summary = capsys.readouterr().out.splitlines()
     assert empty == ""
     assert all(line.split()[0] in {"ok", "warn", "fail"} for line in lines)
     [database] = [line for line in lines if line.split()[1] == "database"]
     assert database.startswith("fail  database ")
     assert database.endswith(
-        "SUPABASE_URL is not set.  Mend: set SUPABASE_URL and SUPABASE_SECRET_KEY, then redeploy"
+        "SUPABASE_URL is not set.  Fix: set SUPABASE_URL and SUPABASE_SECRET_KEY, then redeploy"
     )
     failed = [line.split()[1] for line in lines if line.startswith("fail")]
-    assert summary.endswith(f" not checked, {len(failed)} to mend now: {', '.join(failed)}")
+    assert summary.endswith(f" not checked, {len(failed)} to fix now: {', '.join(failed)}")
 
 
 def test_the_settings_of_a_running_make_dev_are_the_default(
     nowhere: Path, stack: LocalSupabase, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = "".join(f"{name}={value}\n" for name, value in stack.environment().items())
+    lines = "".join(f"{name}={value}\n" for name, value in {**stack.environment(), **policies.ENVIRONMENT}.items())
     (nowhere / "dev.env").write_text(lines)
     report = doctor(capsys)
     assert f"settings of {nowhere / 'dev.env'}" in report.text
@@ -187,10 +189,10 @@ def test_the_cron_of_vercel_json_is_read(
     crons: Any, interval: int | None, status: str, words: str, tmp_path: Path
 ) -> None:
     (tmp_path / "vercel.json").write_text(json.dumps({"crons": crons}))
-    [verdict] = check_vercel_cron(tmp_path, interval_minutes=interval)
-    assert verdict.status == status
-    assert words in verdict.message
+    [result] = check_vercel_cron(tmp_path, interval_minutes=interval)
+    assert result.status == status
+    assert words in result.message
 
 
 def test_a_deployment_without_vercel_needs_no_vercel_json(tmp_path: Path) -> None:
-    assert [verdict.status for verdict in check_vercel_cron(tmp_path)] == ["ok"]
+    assert [result.status for result in check_vercel_cron(tmp_path)] == ["ok"]

@@ -58,7 +58,7 @@ def probe(
     sql.execute("notify pgrst, 'reload schema'")
 
 
-def test_a_project_without_signing_keys_publishes_an_empty_set_to_anybody(
+def test_a_project_without_signing_keys_publishes_an_empty_set(
     running_stack: LocalSupabase,
 ) -> None:
     answer = httpx.get(f"{running_stack.supabase_url}/auth/v1/.well-known/jwks.json", trust_env=False)
@@ -85,7 +85,7 @@ def test_a_key_acts_as_its_role(rest: httpx.Client, probe: str, as_role: Headers
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
-def test_a_new_table_is_granted_to_nobody(
+def test_a_new_table_is_granted_to_no_role(
     rest: httpx.Client, probe: str, as_role: Headers, role: str
 ) -> None:
     answer = rest.get(f"/{probe}", headers=as_role(role))

@@ -130,7 +130,7 @@ def test_an_edited_old_migration_is_refused_and_nothing_is_changed(
     before = catalog(db)
     edited = files / "migrations" / names()[0]
     edited.write_text(edited.read_text() + "\n-- one more word\n")
-    (files / "functions" / "core.sql").write_text(
+    (files / "functions" / "core" / "refusals.sql").write_text(
         "create function lull.new() returns int language sql as 'select 1';"
     )
     assert refusal(blank, files) == (
@@ -215,6 +215,34 @@ def test_names_that_exist_already_are_left_alone_with_a_notice(blank: Database, 
     assert scalar(db, "select check_session_expiry(gen_random_uuid()) is null")
 
 
+VIEWS = ["fe_chat_sessions", "reading_sessions", "session_participants"]
+
+
+def views(db: Connection) -> list[str]:
+    found = db.execute("select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'v'")
+    return sorted(row["relname"] for row in found)
+
+
+def test_the_views_with_well_known_names_can_be_left_out_and_stay_so(blank: Database, db: Connection) -> None:
+    apply(blank)
+    assert views(db) == VIEWS
+    without = run("--without-seed-views", DATABASE_URL=blank.url)
+    assert "dropped the view public.fe_chat_sessions, which was Lull's" in without.stdout
+    assert views(db) == []
+    db.execute("create table if not exists public.fe_chat_sessions (id int primary key)")
+    assert apply(blank) == []
+    assert (views(db), scalar(db, "select count(*) from public.fe_chat_sessions")) == ([], 0)
+    again = run("--with-seed-views", DATABASE_URL=blank.url)
+    assert "public.fe_chat_sessions exists and was left alone" in again.stdout
+    assert views(db) == VIEWS[1:]
+
+
+def test_a_view_of_the_teams_is_not_dropped_with_lulls(blank: Database, db: Connection) -> None:
+    db.execute("create view public.reading_sessions as select 1 as id")
+    migrate.apply(blank.url, POLICIES, seed_views=False)
+    assert views(db) == ["reading_sessions"]
+
+
 def test_a_name_that_becomes_free_is_taken(blank: Database, db: Connection) -> None:
     db.execute(TEAM)
     apply(blank)
@@ -256,7 +284,7 @@ def test_an_operation_of_the_previous_release_stays_for_its_callers(
     blank: Database, db: Connection, files: Path
 ) -> None:
     old = "create or replace function public.lull_old(p int) returns int language sql set search_path = '' as 'select 7';"
-    (files / "functions" / "old.sql").write_text(old)
+    (files / "functions" / "core" / "old.sql").write_text(old)
     apply(blank, files)
     apply(blank)
     db.execute("set role service_role")

@@ -89,6 +89,7 @@ def test_it_serves_and_cleans_and_stops_in_order(served: Callable[..., Served], 
     one = served()
     assert one.wait_for("cleanup run")["caller"] == "serve"
     assert (count_sessions(sql), runs(sql)) == (0, [("serve", "completed")])
+    assert one.wait_for("sweep.finished")["caller"] == "serve"
     assert httpx.get(f"http://127.0.0.1:{one.port}/api/health").json()["status"] == "ok"
     assert one.stop() == 0
     assert one.lines()[-1]["event"] == "stopped"
@@ -146,7 +147,7 @@ def test_a_failed_run_is_an_error_in_the_log_and_the_server_stays(
 def test_after_a_fault_it_looks_again_and_a_restart_does_not_clean_again(
     environment: dict[str, str], sql: Sql, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from api.index import create_cleanup
+    from api.composition import create_cleanup
 
     monkeypatch.setattr(serve, "LOOK_AGAIN_SECONDS", 0)
     monkeypatch.setattr(logging.getLogger("lull"), "propagate", True)

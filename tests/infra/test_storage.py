@@ -104,7 +104,7 @@ def test_a_folder_lists_its_objects_and_sub_folders(storage: SyncStorageClient) 
     assert [row["name"] for row in files.list("a", {"limit": 1, "offset": 1})] == ["2.txt"]
 
 
-def test_for_anybody_but_the_service_role_nothing_exists(
+def test_for_other_roles_than_service_role_nothing_exists(
     storage: SyncStorageClient, http: httpx.Client
 ) -> None:
     storage.from_(BUCKET).upload("a.txt", b"a")

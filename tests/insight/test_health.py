@@ -8,7 +8,7 @@ import httpx
 import psycopg
 import pytest
 
-from api.index import create_app
+from api.composition import create_app
 from tests.broken_server import refusing_url
 from tests.callers import problem_of
 from tests.calls import CLEANUP, add_session, settings
@@ -21,9 +21,9 @@ HEALTH = "/api/health/cleanup"
 @pytest.fixture(autouse=True)
 def just_migrated(sql: Sql) -> Iterator[None]:
     """The first run is due in two intervals."""
-    sql.execute("update lull.migrations set applied_at = now()")
+    sql.execute("update lull.policies_known set since = now()")
     yield
-    sql.execute("update lull.migrations set applied_at = now()")
+    sql.execute("update lull.policies_known set since = now()")
 
 
 def add_run(sql: Sql, status: str, age: str = "1 minute", *, stopped: int = 0, failed: int = 0) -> None:
@@ -35,6 +35,11 @@ def add_run(sql: Sql, status: str, age: str = "1 minute", *, stopped: int = 0, f
         {"status": status, "age": age},
     ).fetchone()
     assert row
+    sql.execute(
+        "insert into lull.cleanup_run_policies (run_id, policy, position, definition, outcome, opened_at) "
+        "select %s, name, position, '{}', 'completed', now() - %s::interval from lull.policies",
+        (row["id"], age),
+    )
     for outcome, count in (("stopped", stopped), ("failed", failed)):
         sql.execute(
             "insert into lull.cleanup_run_policies (run_id, policy, position, definition, outcome, error) "
@@ -63,19 +68,17 @@ def sick(api: httpx.Client) -> tuple[str, str]:
 def test_before_the_first_run_it_is_well_for_two_intervals(api: httpx.Client, sql: Sql) -> None:
     found = health(api)
     assert (found["status"], found["intervalMinutes"], found["lastStartedAt"]) == ("ok", 15, None)
-    sql.execute("update lull.migrations set applied_at = now() - interval '29 minutes'")
+    sql.execute("update lull.policies_known set since = now() - interval '29 minutes'")
     assert health(api)["status"] == "ok"
-    sql.execute("update lull.migrations set applied_at = now() - interval '31 minutes'")
+    sql.execute("update lull.policies_known set since = now() - interval '31 minutes'")
     assert sick(api) == (
         "cleanup-late",
         "No run began yet; one is expected every 15 minutes. A scheduler that sends a plain GET only dry-runs.",
     )
 
 
-def test_a_run_makes_it_well_and_a_dry_run_does_not(
-    api: httpx.Client, admin: dict[str, str], sql: Sql
-) -> None:
-    sql.execute("update lull.migrations set applied_at = now() - interval '2 days'")
+def test_a_run_makes_it_well_and_a_dry_run_does_not(api: httpx.Client, admin: dict[str, str], sql: Sql) -> None:
+    sql.execute("update lull.policies_known set since = now() - interval '2 days'")
     assert api.get(CLEANUP, headers=admin).status_code == 200
     assert sick(api)[0] == "cleanup-late"
     assert api.post(CLEANUP, headers=admin).status_code == 200
@@ -83,6 +86,22 @@ def test_a_run_makes_it_well_and_a_dry_run_does_not(
     assert found["lastStatus"] == "completed"
     assert found["lastCompletedAt"] == found["lastFinishedAt"]
     assert found["lastStartedAt"].endswith("Z")
+
+
+def test_a_run_of_one_policy_is_no_run_of_the_others(api: httpx.Client, admin: dict[str, str], sql: Sql) -> None:
+    assert api.post(f"{CLEANUP}?policy=empty-rooms", headers=admin).status_code == 200
+    assert health(api)["latePolicies"] == [], "nothing of the others is stale"
+    add_session(sql, age="24 h 29 min")
+    assert api.post(f"{CLEANUP}?policy=empty-rooms", headers=admin).status_code == 200
+    assert health(api)["latePolicies"] == [], "not for two intervals"
+    sql.execute("update lull.sessions set last_activity_at = now() - interval '24 h 31 min'")
+    assert api.post(f"{CLEANUP}?policy=empty-rooms", headers=admin).status_code == 200
+    kind, said = sick(api)
+    assert kind == "cleanup-late"
+    assert "abandoned-drafts" in said
+    late = api.get(HEALTH).json()["latePolicies"]
+    assert "abandoned-drafts" in late
+    assert "empty-rooms" not in late
 
 
 def test_it_is_late_after_two_intervals_of_its_own(environment: dict[str, str], sql: Sql) -> None:
@@ -99,7 +118,6 @@ def test_it_is_late_after_two_intervals_of_its_own(environment: dict[str, str], 
     ("status", "lines", "words"),
     [
         ("failed", {"failed": 2}, "2 policies failed"),
-        ("stopped", {"stopped": 1}, "the breaker stopped 1 policy"),
         ("abandoned", {}, "it was killed or lost its lease"),
     ],
 )
@@ -118,22 +136,21 @@ def test_a_last_run_that_ended_badly_is_failing(
     assert health(api)["consecutiveFailures"] == 0
 
 
-def test_a_run_in_progress_is_well_until_its_lease_has_run_out(api: httpx.Client, sql: Sql) -> None:
+def test_a_run_in_progress_is_well_until_its_lease_has_run_out_for_a_minute(api: httpx.Client, sql: Sql) -> None:
     add_run(sql, "running", "30 seconds")
+    sql.execute("update lull.cleanup_runs set lease_until = now() - interval '59 seconds'")
     assert health(api)["runningSince"] is not None
-    sql.execute("update lull.cleanup_runs set lease_until = now() - interval '1 second'")
+    sql.execute("update lull.cleanup_runs set lease_until = now() - interval '61 seconds'")
     kind, said = sick(api)
     assert kind == "cleanup-stuck"
     assert "went silent" in said
 
 
-def test_a_file_that_was_given_up_is_stuck(api: httpx.Client, sql: Sql) -> None:
-    sql.execute(
-        "insert into lull.file_removals (bucket, path) select 'b', n::text from generate_series(1, 3) n"
-    )
+def test_a_file_that_was_given_up_is_a_dead_letter(api: httpx.Client, sql: Sql) -> None:
+    sql.execute("insert into lull.file_removals (bucket, path) select 'b', n::text from generate_series(1, 3) n")
     assert (health(api)["queuedFiles"], health(api)["deadFiles"]) == (3, 0)
     sql.execute("update lull.file_removals set dead_at = now(), last_error = 'hush' where path = '1'")
-    assert sick(api)[0] == "cleanup-stuck"
+    assert sick(api)[0] == "dead-letters"
     assert api.get(HEALTH).json()["deadFiles"] == 1
 
 
@@ -175,14 +192,10 @@ def test_asking_costs_little_however_long_the_history_is(sql: Sql) -> None:
         "select 'completed', 'test', t, t, 45, t, t "
         "from (select now() - n * interval '15 minutes' as t from generate_series(1, 8640) n) x"
     )
-    sql.execute(
-        "insert into lull.file_removals (bucket, path) select 'b', n::text from generate_series(1, 20000) n"
-    )
+    sql.execute("insert into lull.file_removals (bucket, path) select 'b', n::text from generate_series(1, 20000) n")
     sql.execute("analyze lull.cleanup_runs, lull.file_removals")
     sql.execute("select public.lull_cleanup_health(15)")
-    row = sql.execute(
-        "explain (analyze, buffers, format json) select public.lull_cleanup_health(15)"
-    ).fetchone()
+    row = sql.execute("explain (analyze, buffers, format json) select public.lull_cleanup_health(15)").fetchone()
     assert row
     plan = row["QUERY PLAN"][0]["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 400

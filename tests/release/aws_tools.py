@@ -1,5 +1,6 @@
 """The tools that stand in for AWS, for the Python that the bundle is built for."""
 
+import os
 import platform
 import re
 import subprocess
@@ -60,7 +61,7 @@ def python_of_the_bundle() -> Python:
     """The version of the template's default Runtime where this machine has it; else that of the tests."""
     wanted = re.search(r"Default: python(3\.\d+)", TEMPLATE.read_text())
     assert wanted is not None
-    found = find_interpreter(wanted[1], with_pip=True)
+    found = find_interpreter(wanted[1], os.environ, with_pip=True)
     if found:
         return Python(wanted[1], found)
     return Python("{}.{}".format(*sys.version_info), Path(sys.executable))

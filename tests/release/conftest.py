@@ -1,16 +1,23 @@
 """What the tests of the AWS deployment share: an interpreter, the bundle for this machine, and an emulator."""
 
+import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
+from api.cleanup.policies import load_policies
+from api.settings import Settings
 from infra.aws.package import package
+from infra.local.stack import LocalSupabase
 from tests.release.aws_emulator import Aws, running_emulator
 from tests.release.aws_tools import ARCHITECTURE, Python, python_of_the_bundle
+from tests.sql.driver import stored
 
 Note = Callable[[str], None]
 NOTES = pytest.StashKey[list[str]]()
@@ -39,6 +46,16 @@ class Bundle:
     described: str
 
 
+@pytest.fixture(scope="module")
+def shipped_policies(running_stack: LocalSupabase) -> Iterator[None]:
+    """The database has the policies that a deployment ships: a run refuses others. The tests' own come back."""
+    with (
+        psycopg.connect(running_stack.database_url, autocommit=True, row_factory=dict_row) as connection,
+        stored(connection, load_policies(Settings())),
+    ):
+        yield
+
+
 @pytest.fixture(scope="session")
 def aws_python() -> Python:
     """The interpreter for which the bundle is built and run."""
@@ -51,7 +68,7 @@ def bundle(aws_python: Python, tmp_path_factory: pytest.TempPathFactory, note: N
     if sys.platform != "linux":
         pytest.skip("the bundle's wheels are for Linux: they cannot run on this system")
     folder = tmp_path_factory.mktemp("bundle")
-    described = package(ARCHITECTURE, aws_python.version, folder / "lull.zip")
+    described = package(ARCHITECTURE, aws_python.version, folder / "lull.zip", os.environ)
     note(described)
     with zipfile.ZipFile(folder / "lull.zip") as packed:
         packed.extractall(folder / "task")

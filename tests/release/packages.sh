@@ -21,5 +21,6 @@ need() {
 install() { DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1; }
 
 sh tests/postgres15.sh
+sh tests/redis.sh
 need /usr/share/postgresql/15/extension/pg_cron.control postgresql-15-cron "the checks of pg_cron"
 need /usr/sbin/pgbouncer pgbouncer "the checks of PgBouncer"

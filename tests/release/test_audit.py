@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import distributions, version
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.environment import ROOT
+from tests.release.vercel_build import find_uv
 
 FILES = [
     ROOT / "requirements.txt",
@@ -21,6 +23,8 @@ FILES = [
 ]
 # Installed by `make bench`, and in folders of their own by the tests that use them.
 OTHERS = [ROOT / "tests/bench/requirements.txt", *sorted(ROOT.glob("tests/release/*-tools.txt"))]
+# With hashes of each package: what these require is in them, too.
+LOCKS = [ROOT / "requirements.txt", ROOT / "infra/requirements.txt"]
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(\[[a-z0-9,-]+\])?==([0-9][A-Za-z0-9.!+]*)( *;.+)?$")
 # Python's own, not chosen here.
 INSTALLERS = {"pip", "setuptools", "wheel"}
@@ -29,8 +33,8 @@ Found = dict[str, dict[str, object]]
 
 def lines_of(file: Path) -> list[str]:
     """A file's requirements, without comments."""
-    bare = [re.sub(r"(^|\s)#.*", "", line).strip() for line in file.read_text().splitlines()]
-    return [line for line in bare if line]
+    bare = [re.sub(r"(^|\s)#.*|\s*\\$", "", line).strip() for line in file.read_text().splitlines()]
+    return [line for line in bare if line and not line.startswith("--hash=")]
 
 
 @pytest.mark.parametrize("file", [*FILES, *OTHERS], ids=lambda file: str(file.relative_to(ROOT)))
@@ -44,14 +48,36 @@ def test_a_package_is_pinned_once_and_installed_as_pinned() -> None:
         found = PIN.match(line)
         assert found is not None, line
         name, _, pinned, marker = found.groups()
-        assert name not in pins, f"{name} stands twice"
-        pins[name] = pinned
+        assert pins.setdefault(name, pinned) == pinned, f"{name} stands twice"
         assert marker or version(name) == pinned, f"{name}: make release-check installs it"
 
 
 def test_no_file_of_requirements_is_forgotten_here() -> None:
     found = [*ROOT.glob("requirements.txt"), *ROOT.glob("[it]*/**/requirements.txt")]
     assert set(found) <= {*FILES, *OTHERS}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_lock_is_whole_and_installs_by_its_hashes_alone(lock: Path) -> None:
+    """pip would look up what the lock lacks, and refuses it: it has no hash."""
+    looking = ["install", "-q", "--dry-run", "--ignore-installed", "--disable-pip-version-check", "--require-hashes"]
+    command = [sys.executable, "-m", "pip", *looking, "-r", str(lock)]
+    asked = subprocess.run(command, capture_output=True, text=True)
+    assert asked.returncode == 0, asked.stderr
+
+
+@pytest.mark.timeout(300)
+def test_the_locks_are_what_make_lock_writes(tmp_path: Path) -> None:
+    for name in ("infra/lock.sh", "infra/requirements.in", "infra/local.in", "requirements.txt", "infra/requirements.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/uv").symlink_to(find_uv())
+    done = subprocess.run(["sh", "infra/lock.sh"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for lock in LOCKS:
+        assert (tmp_path / lock.relative_to(ROOT)).read_text() == lock.read_text(), "run `make lock`"
 
 
 def warnings_about(*pins: str) -> str:

@@ -17,7 +17,7 @@ from api import __version__
 from infra.aws.package import compile_sources, write_zip
 from infra.local.environment import ROOT
 from tests.calls import CLEANUP, add_session, count_sessions
-from tests.infra.test_lambda_entry import RULE, http_api
+from tests.infra.test_lambda_entry import http_api
 from tests.release.conftest import Bundle, Note
 from tests.release.runtime_api import RuntimeApi, lambda_function
 
@@ -62,7 +62,7 @@ def test_it_answers_http_runs_the_cleanup_and_survives_a_malformed_event(
 
     error = error_of(function, {"task": "something else"})
     assert error["errorType"] == "ValueError"
-    assert "neither an HTTP event nor a schedule's" in error["errorMessage"]
+    assert "neither an HTTP event nor our schedule's" in error["errorMessage"]
     assert "unmarshal" in error_of(function, b'{"task": "clea')["errorMessage"]
     assert count_sessions(sql) == 1
 
@@ -76,7 +76,7 @@ def test_a_run_that_fails_is_an_error_to_lambda(function: RuntimeApi, sql: Sql) 
     add_session(sql)
     sql.execute("alter table lull.sessions rename column first_message_at to moved")
     try:
-        error = error_of(function, RULE)
+        error = error_of(function, {"task": "cleanup"})
     finally:
         sql.execute("alter table lull.sessions rename column moved to first_message_at")
     assert error["errorType"] == "Problem"
@@ -90,7 +90,7 @@ def test_it_has_what_runs_and_nothing_else(bundle: Bundle) -> None:
     sources = {name for name in names if name.startswith("infra/") and name.endswith(".py")}
     assert sources == {
         *("infra/__init__.py", "infra/aws/__init__.py"),
-        *("infra/aws/lambda_entry.py", "infra/aws/parameters.py"),
+        *("infra/aws/events.py", "infra/aws/lambda_entry.py", "infra/aws/parameters.py"),
     }
     assert {"api/index.py", "api/cleanup/policies.toml", "mangum/__init__.py"} <= names
     tops = {name.partition("/")[0] for name in names}
@@ -113,7 +113,7 @@ def test_its_bytecode_is_used_without_looking_at_the_sources(bundle: Bundle) -> 
 
 def test_the_same_sources_and_wheels_give_the_same_bytes(bundle: Bundle, tmp_path: Path) -> None:
     shutil.copytree(bundle.folder, tmp_path / "tree", ignore=shutil.ignore_patterns("__pycache__"))
-    compile_sources(tmp_path / "tree", bundle.python.executable)
+    compile_sources(tmp_path / "tree", bundle.python.executable, os.environ)
     write_zip(tmp_path / "tree", tmp_path / "again.zip")
     assert (tmp_path / "again.zip").read_bytes() == bundle.zip.read_bytes()
 

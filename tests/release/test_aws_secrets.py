@@ -14,7 +14,7 @@ from tests.calls import CLEANUP
 from tests.infra.test_lambda_entry import http_api
 from tests.release.aws_emulator import KEYS, REGION, Aws
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("shipped_policies")]
 PATH = "/lull/rotated"
 FIRST, SECOND = "the-first-secret-of-the-tests", "the-second-secret-of-the-tests"
 
@@ -50,7 +50,7 @@ def test_a_rotated_secret_is_taken_up_after_some_minutes_and_a_deleted_one_is_un
     put(store, "CRON_SECRET", FIRST)
     parameters = Parameters(environ, clock=clock)
     assert parameters.refresh()
-    assert environ["CRON_SECRET"] == FIRST
+    assert parameters.environ["CRON_SECRET"] == FIRST
     assert f"{PATH}/SUPABASE_SECRET_KEY" in parameters.absent
     assert f"{PATH}/CRON_SECRET" not in parameters.absent
 
@@ -58,22 +58,31 @@ def test_a_rotated_secret_is_taken_up_after_some_minutes_and_a_deleted_one_is_un
     put(store, "CRON_SECRET_PREVIOUS", FIRST)
     clock.now = MAX_AGE_SECONDS - 1
     assert not parameters.refresh()
+    expiring = Parameters(environ, clock=clock)
+    assert expiring.refresh()
+    put(store, "CRON_SECRET", FIRST)
+    assert not expiring.refresh()
+    expiring.expire()  # as before a snapshot
+    assert expiring.refresh()
+    assert expiring.environ["CRON_SECRET"] == FIRST
+    put(store, "CRON_SECRET", SECOND)
     clock.now = MAX_AGE_SECONDS
     assert parameters.refresh()
-    assert (environ["CRON_SECRET"], environ["CRON_SECRET_PREVIOUS"]) == (SECOND, FIRST)
+    read = parameters.environ
+    assert (read["CRON_SECRET"], read["CRON_SECRET_PREVIOUS"]) == (SECOND, FIRST)
 
     store.delete_parameter(Name=f"{PATH}/CRON_SECRET_PREVIOUS")
     clock.now = 2 * MAX_AGE_SECONDS
     assert parameters.refresh()
-    assert "CRON_SECRET_PREVIOUS" not in environ
+    assert "CRON_SECRET_PREVIOUS" not in parameters.environ
     clock.now = 3 * MAX_AGE_SECONDS
     assert not parameters.refresh()
 
 
 def test_without_a_path_the_environment_stays_as_it_is() -> None:
-    environ = {"CRON_SECRET": FIRST}
-    assert not Parameters(environ).refresh()
-    assert environ == {"CRON_SECRET": FIRST}
+    parameters = Parameters({"CRON_SECRET": FIRST})
+    assert not parameters.refresh()
+    assert parameters.environ == {"CRON_SECRET": FIRST}
 
 
 def test_a_store_out_of_reach_is_named_and_changes_nothing(
@@ -87,7 +96,7 @@ def test_a_store_out_of_reach_is_named_and_changes_nothing(
         with pytest.raises(ParametersUnavailable, match=f"^{PATH}: EndpointConnectionError$"):
             unreachable.refresh()
         clock.now += MAX_AGE_SECONDS
-    assert environ == {"LULL_PARAMETERS": PATH}
+    assert unreachable.environ == {"LULL_PARAMETERS": PATH}
 
 
 def test_an_error_of_the_store_is_named_by_its_code(

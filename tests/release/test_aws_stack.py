@@ -20,7 +20,7 @@ from tests.release.aws_emulator import REGION, Aws
 from tests.release.aws_tools import ARCHITECTURE, TEMPLATE
 from tests.release.conftest import Bundle
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("shipped_policies")]
 Sql = psycopg.Connection[Any]
 ACCOUNT, PATH = "000000000000", "/lull/testing"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from api.settings import Settings
 from infra.aws.package import MACHINES, OUTPUT
@@ -102,8 +101,132 @@ def environment_of(template: Template) -> dict[str, Any]:
 
 
 def function_of(template: Template) -> Template:
-    (function,) = of_type(template, "AWS::Serverless::Function").values()
-    return function
+    """The function that there is without SnapStart, with what it has from Globals."""
+    return {**template["Globals"]["Function"], **of_type(template, "AWS::Serverless::Function")["Function"]}
+
+
+def in_force(template: Template, **given: object) -> Template:
+    """The resources that a stack with these parameters has, with every condition resolved."""
+    values = {name: made.get("Default") for name, made in template["Parameters"].items()} | given
+
+    def holds(condition: Any) -> bool:
+        ((kind, said),) = condition.items()
+        if kind == "Condition":
+            return holds(template["Conditions"][said])
+        if kind == "Fn::Not":
+            return not holds(said[0])
+        assert kind == "Fn::Equals"
+        left, right = (values[side["Ref"]] if isinstance(side, dict) else side for side in said)
+        return bool(left == right)
+
+    def resolved(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolved(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        if "Fn::If" in node:
+            condition, yes, no = node["Fn::If"]
+            return resolved(yes if holds({"Condition": condition}) else no)
+        return {name: resolved(value) for name, value in node.items()}
+
+    return {
+        name: {part: resolved(value) for part, value in made.items() if part != "Condition"}
+        for name, made in template["Resources"].items()
+        if "Condition" not in made or holds({"Condition": made["Condition"]})
+    }
+
+
+# Everything that a deployed address, and what the schedule invokes, hangs on, as in every release so far.
+ADDRESS: Template = {
+    "FunctionUrl": {
+        "Type": "AWS::Lambda::Url",
+        "Properties": {"TargetFunctionArn": {"Ref": "Function"}, "AuthType": "NONE"},
+    },
+    "FunctionUrlPublicPermissions": {
+        "Type": "AWS::Lambda::Permission",
+        "Properties": {
+            "Action": "lambda:InvokeFunctionUrl",
+            "FunctionName": {"Ref": "Function"},
+            "Principal": "*",
+            "FunctionUrlAuthType": "NONE",
+        },
+    },
+    "FunctionURLInvokeAllowPublicAccess": {
+        "Type": "AWS::Lambda::Permission",
+        "Properties": {
+            "Action": "lambda:InvokeFunction",
+            "FunctionName": {"Ref": "Function"},
+            "Principal": "*",
+            "InvokedViaFunctionUrl": True,
+        },
+    },
+    "FunctionEventInvokeConfig": {
+        "Type": "AWS::Lambda::EventInvokeConfig",
+        "Properties": {
+            "DestinationConfig": {"OnFailure": {"Destination": {"Fn::GetAtt": ["FailedRuns", "Arn"]}}},
+            "FunctionName": {"Ref": "Function"},
+            "MaximumEventAgeInSeconds": 900,
+            "MaximumRetryAttempts": 2,
+            "Qualifier": "$LATEST",
+        },
+    },
+}
+RESOURCES = {
+    *("FailedRuns", "Function", "FunctionRole", "Logs", "RunsFailed", "RunsGivenUp", "RunsMetric", "RunsMissing"),
+    *("Schedule", "ScheduleGroup", "ScheduleRole", "SweepSchedule", *ADDRESS),
+}
+
+
+def test_without_snapstart_no_deployed_address_moves(transformed: Template) -> None:
+    made = in_force(transformed)
+    assert set(made) == RESOURCES
+    assert {name: made[name] for name in ADDRESS} == ADDRESS
+    function, schedule = made["Function"]["Properties"], made["Schedule"]["Properties"]
+    assert "SnapStart" not in function
+    assert "FunctionName" not in function
+    assert schedule["Target"]["Arn"] == {"Fn::GetAtt": ["Function", "Arn"]}
+    assert (schedule["GroupName"], "Name" in schedule) == ({"Ref": "ScheduleGroup"}, False)
+
+
+def test_with_snapstart_the_address_and_the_schedule_lead_to_the_alias(transformed: Template) -> None:
+    made, alias = in_force(transformed, SnapStart="1"), {"Ref": "SnapStartFunctionAliaslive"}
+    assert made["SnapStartFunction"]["Properties"]["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+    assert made["SnapStartFunctionUrl"]["Properties"]["TargetFunctionArn"] == alias
+    assert made["Schedule"]["Properties"]["Target"]["Arn"] == alias
+    (starting, *_) = made["ScheduleRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    assert starting["Resource"] == alias
+    assert not {"Function", *ADDRESS} & set(made)
+    for name in ("Environment", "MemorySize", "Timeout", "Role", "LoggingConfig", "ReservedConcurrentExecutions"):
+        same = in_force(transformed)["Function"]["Properties"][name]
+        assert made["SnapStartFunction"]["Properties"][name] == same
+
+
+def test_concurrency_is_limited_by_default(transformed: Template) -> None:
+    function = in_force(transformed)["Function"]["Properties"]
+    assert function["ReservedConcurrentExecutions"] == {"Ref": "MaxConcurrency"}
+    assert transformed["Parameters"]["MaxConcurrency"]["Default"] >= 2  # one for a run
+    unlimited = in_force(transformed, MaxConcurrency=0)["Function"]["Properties"]
+    assert unlimited["ReservedConcurrentExecutions"] == {"Ref": "AWS::NoValue"}
+
+
+def test_a_key_of_ones_own_decrypts_lulls_parameters_and_nothing_else(sam: Template) -> None:
+    (decrypting,) = [found for found in statements(sam) if found["Action"] == "kms:Decrypt"]
+    assert decrypting["Condition"]["StringEquals"]["kms:ViaService"]["Fn::Sub"].startswith("ssm.${AWS::Region}.")
+    context = decrypting["Condition"]["StringLike"]["kms:EncryptionContext:PARAMETER_ARN"]
+    assert context["Fn::Sub"][0].endswith(":parameter${Path}/*")
+
+
+@pytest.mark.parametrize(
+    ("url", "fits"),
+    [
+        ("https://abcdefgh.supabase.co", True),
+        ("http://127.0.0.1:54321", True),
+        ("http://abcdefgh.supabase.co", False),
+        ("http://127.0.0.1.example.com", False),
+    ],
+)
+def test_the_address_of_the_project_is_https_but_on_loopback(sam: Template, url: str, fits: bool) -> None:
+    assert bool(re.fullmatch(sam["Parameters"]["SupabaseUrl"]["AllowedPattern"], url)) == fits
 
 
 def test_aws_accepts_it(lint: Lint, transformed: Template) -> None:
@@ -139,17 +262,6 @@ def test_the_function_reads_exactly_the_secrets(sam: Template) -> None:
     assert names == list(SECRETS)
 
 
-def test_every_secret_of_the_settings_is_one_of_them() -> None:
-    secret = {
-        str(name).upper()
-        for field, info in Settings.model_fields.items()
-        if SecretStr.__name__ in str(info.annotation)
-        for name in getattr(info.validation_alias, "choices", [field])
-    }
-    assert "SUPABASE_SERVICE_ROLE_KEY" in secret
-    assert secret == set(SECRETS)
-
-
 def test_no_secret_is_in_it(sam: Template) -> None:
     assert not set(environment_of(sam)) & set(SECRETS)
     assert "{{resolve:" not in TEMPLATE.read_text()
@@ -169,7 +281,8 @@ def test_a_run_has_ten_seconds_more_than_its_budget(sam: Template) -> None:
 
 def test_the_bundle_is_the_one_that_package_aws_builds(sam: Template) -> None:
     function, parameters = function_of(sam), sam["Parameters"]
-    assert (TEMPLATE.parent / function["CodeUri"]).resolve() == OUTPUT
+    for each in of_type(sam, "AWS::Serverless::Function").values():
+        assert (TEMPLATE.parent / each["CodeUri"]).resolve() == OUTPUT
     assert function["Handler"] == "infra.aws.lambda_entry.handler"
     assert set(parameters["Architecture"]["AllowedValues"]) == set(MACHINES)
     assert (parameters["Architecture"]["Default"], parameters["Runtime"]["Default"]) == (
@@ -179,7 +292,11 @@ def test_the_bundle_is_the_one_that_package_aws_builds(sam: Template) -> None:
 
 
 def test_the_url_is_public_by_both_permissions(transformed: Template) -> None:
-    granted = {found["Action"]: found for found in of_type(transformed, "AWS::Lambda::Permission").values()}
+    granted = {
+        made["Properties"]["Action"]: made["Properties"]
+        for made in in_force(transformed).values()
+        if made["Type"] == "AWS::Lambda::Permission"
+    }
     assert set(granted) == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}
     assert granted["lambda:InvokeFunctionUrl"]["FunctionUrlAuthType"] == "NONE"
     assert granted["lambda:InvokeFunction"]["InvokedViaFunctionUrl"] is True
@@ -191,7 +308,7 @@ def test_the_interval_is_the_same_for_schedule_lull_and_alarm(sam: Template) -> 
     for name, row in intervals.items():
         seconds = seconds_of(row["Expression"])
         assert (60 * int(row["Minutes"]), row["Seconds"]) == (seconds, seconds), name
-    (schedule,) = of_type(sam, "AWS::Scheduler::Schedule").values()
+    schedule = of_type(sam, "AWS::Scheduler::Schedule")["Schedule"]
     missing = of_type(sam, "AWS::CloudWatch::Alarm")["RunsMissing"]
     chosen = {"Fn::FindInMap": ["Interval", {"Ref": "CleanupInterval"}, "Expression"]}
     assert schedule["ScheduleExpression"] == chosen
@@ -200,7 +317,7 @@ def test_the_interval_is_the_same_for_schedule_lull_and_alarm(sam: Template) -> 
 
 
 def test_the_schedule_sends_what_starts_a_run_and_gives_up_into_the_queue(sam: Template) -> None:
-    (schedule,) = of_type(sam, "AWS::Scheduler::Schedule").values()
+    schedule = of_type(sam, "AWS::Scheduler::Schedule")["Schedule"]
     target, queue = schedule["Target"], {"Fn::GetAtt": ["FailedRuns", "Arn"]}
     assert json.loads(target["Input"]) == {"task": "cleanup"}
     assert target["DeadLetterConfig"] == {"Arn": queue}
@@ -210,6 +327,13 @@ def test_the_schedule_sends_what_starts_a_run_and_gives_up_into_the_queue(sam: T
     (dead_letters,) = of_type(sam, "AWS::SQS::Queue").values()
     assert dead_letters["SqsManagedSseEnabled"] is True
     assert dead_letters["MessageRetentionPeriod"] == 14 * 86_400
+
+
+def test_a_sweep_that_is_missed_is_made_up_by_the_next_and_raises_no_alarm(sam: Template) -> None:
+    sweep = of_type(sam, "AWS::Scheduler::Schedule")["SweepSchedule"]
+    assert json.loads(sweep["Target"]["Input"]) == {"task": "sweep"}
+    assert sweep["Target"]["RetryPolicy"]["MaximumRetryAttempts"] == 0
+    assert "DeadLetterConfig" not in sweep["Target"]
 
 
 def test_failed_and_missing_runs_raise_an_alarm(sam: Template) -> None:
@@ -236,7 +360,8 @@ def test_logs_are_json_and_kept_for_a_time(sam: Template) -> None:
 def test_its_outputs_and_tags_say_what_is_what(sam: Template) -> None:
     assert set(sam["Outputs"]) == {"Url", "FunctionName", "LogGroup", "FailedRunsQueue"}
     taggable = ["AWS::IAM::Role", "AWS::SQS::Queue", "AWS::Logs::LogGroup", "AWS::CloudWatch::Alarm"]
-    for kind in [*taggable, "AWS::Serverless::Function", "AWS::Scheduler::ScheduleGroup"]:
+    assert "lull" in strings(sam["Globals"]["Function"]["Tags"])
+    for kind in [*taggable, "AWS::Scheduler::ScheduleGroup"]:
         for name, made in of_type(sam, kind).items():
             assert "lull" in strings(made["Tags"]), name
 

@@ -19,8 +19,8 @@ from infra.local.processes import Child
 from infra.local.stack import LocalSupabase
 from tests.api.test_database_conformance import *  # noqa: F403
 from tests.api.test_database_faults import (  # noqa: F401
+    test_a_call_that_is_no_longer_awaited,
     test_a_call_that_lost_its_connection_is_not_repeated,
-    test_a_call_that_nobody_waits_for_any_longer,
     test_a_function_is_stopped_in_the_server_after_its_own_time_out,
     test_sixteen_threads_share_one_door,
 )
@@ -59,7 +59,8 @@ def pooler(running_stack: LocalSupabase, tmp_path_factory: pytest.TempPathFactor
     (folder / "users.txt").write_text(f'"{server.username}" "{server.password}"\n')
     (folder / "pgbouncer.ini").write_text(CONFIGURATION.format(server=server.port, port=port, folder=folder))
     user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None  # it refuses to run as root
-    command = run_as(user, [program, str(folder / "pgbouncer.ini")], parent_death=signal.SIGTERM)
+    configured = [program, str(folder / "pgbouncer.ini")]
+    command = run_as(user, configured, parent_death=signal.SIGTERM, may_read_all=True)  # pytest's folders are root's
     child = Child("pgbouncer", command, environ=dict(os.environ), log=folder / "pgbouncer.log")
     try:
         child.wait_ready(lambda: ports.answers(port))

@@ -27,6 +27,7 @@ import pytest
 from infra.local import ports
 from infra.local.processes import Child
 from infra.local.stack import LocalSupabase, start_api
+from tests import policies
 from tests.calls import CLEANUP, add_session, count_sessions
 
 OLD, NEW = "the old secret, in use so far", "the new secret, just generated"
@@ -54,7 +55,7 @@ class Deployment:
     def start(self, name: str, **secrets: str) -> None:
         """Start one more instance; it gets requests as soon as it listens."""
         port = ports.find_free()
-        environment = self._environment | secrets
+        environment = self._environment | policies.ENVIRONMENT | secrets
         process = start_api(environment, port, environ=os.environ, log=self._folder / f"{name}.log")
         self.instances.append(Instance(name, f"http://127.0.0.1:{port}", process))
 

@@ -18,6 +18,7 @@ from psycopg.rows import dict_row
 
 from infra.local import ports
 from infra.local.stack import LocalSupabase, start_api
+from tests import policies
 from tests.calls import CLEANUP
 from tests.database import migrated
 from tests.release.pg_cron import (
@@ -34,7 +35,7 @@ from tests.release.runtime_api import RuntimeApi, lambda_function
 from tests.sql.driver import add_session, call, scalar
 
 pytestmark = needs_pg_cron
-SCHEDULED = {"version": "0", "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
+SCHEDULED = {"version": "0", "source": "aws.events", "detail-type": "Scheduled Event", "detail": {"task": "cleanup"}}
 USERS = 2
 RACE_SECONDS = 6
 Fired = TypeVar("Fired")
@@ -68,9 +69,9 @@ def project(tmp_path: Path) -> Iterator[Project]:
             let_jobs_log_in(home, connection)
 
     with LocalSupabase(
-        home, prepare=prepare, postgres_binaries=BINARIES, postgres_settings=SETTINGS
+        home, environ=os.environ, prepare=prepare, postgres_binaries=BINARIES, postgres_settings=SETTINGS
     ) as stack:
-        environment = stack.environment()
+        environment = stack.environment() | policies.ENVIRONMENT
         port = ports.find_free()
         deployed = start_api(environment, port, environ=os.environ, log=tmp_path / "api.log")
         cron = {"User-Agent": "vercel-cron/1.0", "Authorization": f"Bearer {environment['CRON_SECRET']}"}
@@ -99,7 +100,9 @@ def add_stale(sql: Sql, minute: datetime) -> list[str]:
         """,
         [minute],
     ).fetchall()
-    sql.execute("insert into lull.session_participants (session_id) select id from lull.sessions")
+    sql.execute("insert into lull.session_participants (session_id, last_seen_at) "
+        "select id, now() - interval '9 days' from lull.sessions"
+    )
     return [row["id"] for row in rows]
 
 
@@ -159,7 +162,7 @@ def test_each_stale_row_is_deleted_once(project: Project) -> None:
     assert {row["status"] for row in runs} == {"completed"}
     left = {str(row["id"]) for row in sql.execute("select id from lull.sessions")}
     assert left == kept | set(coming_back)
-    gone = {row["key"] for row in sql.execute("select key from lull.archive where target = 'lull.sessions'")}
+    gone = {row["key"] for row in sql.execute("select key from lull.archive_keys where target = 'lull.sessions'")}
     assert gone == set(stale) - set(coming_back)
     once = sql.execute(
         "select e.session_id from lull.session_events e where event = 'archived' "

@@ -5,6 +5,8 @@ The previous release comes from the history: its migration makes the database an
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -22,7 +24,7 @@ from tests.calls import CLEANUP
 from tests.conftest import BUCKET
 from tests.events.receiver import SECRET, Receiver
 from tests.release.data import changes, rows_of
-from tests.release.life import Project
+from tests.release.project import Project
 from tests.release.releases import Release, previous_release, this_release
 from tests.release.traffic import Traffic
 from tests.reload import wait_for_a_reload
@@ -36,6 +38,8 @@ SETTINGS = {
     "ENABLE_EARLY_SESSION_CREATION": "true",
     "MAX_OPEN_DRAFTS_PER_OWNER": "0",
     "DRAFTS_PER_HOUR": "100000",
+    "ACTIVE_PER_HOUR": "100000",
+    "METADATA_BYTES_PER_HOUR": "0",
     "EVENTS_WEBHOOK_SECRET": SECRET,
     "EVENTS_WEBHOOK_ALLOW_PRIVATE": "true",
 }
@@ -118,6 +122,7 @@ def upgraded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         stack = start(
             LocalSupabase(
                 folder / "lull",
+                environ=os.environ,
                 prepare=old.migrate,
                 postgres_binaries=request.param,
                 postgres_settings=UNSAFE,
@@ -170,8 +175,18 @@ def fill(project: Project) -> tuple[list[tuple[str, Headers]], tuple[str, Header
     return archived, purged, keyed
 
 
+# What the migration moves: a function's entry has its new arguments, and a table that was tied in by triggers is an
+# entry of lull.targets; a held row of it is an entry of lull.holds (test_adopted_before.py looks at each).
+MOVED = re.compile(
+    r"lull\.objects lost .*'public\.lull_|lull\.session_tables lost|lull\.targets lost .*'lull\.session_events'"
+    r"|lull\.sessions (lost|gained) .*'hold': "
+)
+
+
 def test_the_migration_keeps_every_row(upgraded: Upgraded) -> None:
-    assert changes(upgraded.before, upgraded.after) == []
+    assert [line for line in changes(upgraded.before, upgraded.after) if not MOVED.match(line)] == []
+    ids = [sorted(str(row["id"]) for row in rows["lull.sessions"]) for rows in (upgraded.before, upgraded.after)]
+    assert ids[0] == ids[1], "each session is there, or is the companion of a row"
 
 
 def test_running_it_again_changes_nothing(upgraded: Upgraded) -> None:
@@ -196,7 +211,8 @@ def test_what_the_old_release_calls_can_still_be_called(upgraded: Upgraded) -> N
 
 def test_a_call_in_flight_finds_every_helper_of_the_old_release(upgraded: Upgraded) -> None:
     """Who changes how a helper is called, or what it returns, gives it another name or another number of arguments."""
-    assert upgraded.out_of_reach == []
+    called_by_people = ("lull.adopt(", "lull.adopt_sessions(", "lull.release(")
+    assert [name for name in upgraded.out_of_reach if not name.startswith(called_by_people)] == []
 
 
 @pytest.mark.timeout(240)
@@ -234,6 +250,7 @@ def test_a_deploy_fails_no_call_and_loses_nothing(upgraded: Upgraded, again: boo
     traffic.during(lambda: upgraded.deploy(upgraded.new))
     assert traffic.failed == []
     assert traffic.lost() == []
+    traffic.deleted += project.cleans()["deleted"]  # what the last run had no time for
     left, archived, taken = fate(project, stale)
     assert left == set(stale[::3]), "whoever came back"
     assert archived == set(stale) - left, "whoever did not"
@@ -242,10 +259,11 @@ def test_a_deploy_fails_no_call_and_loses_nothing(upgraded: Upgraded, again: boo
 
 @pytest.mark.timeout(240)
 def test_a_rollback_by_the_old_migration_loses_nothing(upgraded: Upgraded) -> None:
-    """Release 0.1.0 drops every helper and makes it anew, and cannot be mended any more.
+    """Release 0.1.0 drops every helper and makes it anew, and cannot be fixed any more.
 
     A call in flight when its migration commits may find its function gone and answer 500, and this release's cleanup
-    fails until its own migration is run again. Nothing else fails.
+    fails until its own migration is run again. What this release archived is in pages, which 0.1.0 does not read: such
+    a draft answers 404 until then (410 to a call in flight), and is there. Nothing else fails.
     """
     upgraded.deploy(upgraded.new)
     project = upgraded.project
@@ -259,9 +277,12 @@ def test_a_rollback_by_the_old_migration_loses_nothing(upgraded: Upgraded) -> No
 
     traffic.during(there_and_back)
     rolled_back, upgraded_again = ended
+    once = "select session_id::text as id from lull.session_events where event = 'archived'"
+    archived_once = {row["id"] for row in project.sql.execute(once)}
     for began, said in traffic.failed:
-        assert ": 500 " in said, said
-        assert began < (upgraded_again if said.startswith(CLEANUP) else rolled_back), said
+        unread = re.search("/activate: 4(04|10) ", said) and said.split("/")[3] in archived_once
+        assert unread or ": 500 " in said, said
+        assert began < (upgraded_again if unread or said.startswith(CLEANUP) else rolled_back), said
     assert traffic.lost() == []
     left, archived, taken = fate(project, stale)
     assert (left | archived, left & archived) == (set(stale), set())
@@ -279,7 +300,9 @@ def busy(project: Project, apis: list[httpx.Client]) -> tuple[Traffic, list[str]
 def fate(project: Project, stale: list[str]) -> tuple[set[str], set[str], int]:
     """Say which of the drafts are there, which are in the archive, and how often one was taken."""
     left = {row["id"] for row in project.sql.execute("select id::text from lull.sessions")}
-    archived = {row["key"] for row in project.sql.execute("select key from lull.archive")}
+    archived = {
+        row["key"] for row in project.sql.execute("select key from lull.archive_keys union select key from lull.archive")
+    }
     taken = (
         "select count(*) from lull.session_events where event = 'archived' and session_id = any(%s::uuid[])"
     )

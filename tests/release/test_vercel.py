@@ -24,10 +24,12 @@ from tests.release.pythons import find_python
 from tests.release.vercel_build import PLANTED, PRIVATE, Build, build, copy_checkout, find_uv
 from tests.release.vercel_function import Function, running
 
-pytestmark = pytest.mark.timeout(600)  # the first one fetches Vercel's command and every package
+# the first one fetches Vercel's command and every package
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("shipped_policies")]
 MEGABYTE = 2**20  # as Vercel counts
 CRON = {"user-agent": "vercel-cron/1.0"}
 # What the function is, what Vercel adds, and the two files that it reads.
+NOT_DEPLOYED = r"__pycache__|^clients/lull\.js$|^pages/demo/"
 OF_THE_FUNCTION = {"api", "_vendor", "vc__handler__python.py"}
 OF_THE_BUILD = {"pyproject.toml", "requirements.txt", "uv.lock", "vercel.json"}
 
@@ -95,7 +97,7 @@ def test_nothing_is_published_as_a_static_file(built: Build) -> None:
 
 def test_nothing_but_the_api_and_its_packages_is_in_the_function(task: Path) -> None:
     assert {path.name for path in task.iterdir()} - OF_THE_BUILD == OF_THE_FUNCTION
-    expected = {name for name in names_in(ROOT / "api") if "__pycache__" not in name}
+    expected = {name for name in names_in(ROOT / "api") if not re.search(NOT_DEPLOYED, name)}
     assert set(names_in(task / "api")) == expected
 
 
@@ -108,7 +110,7 @@ def test_no_private_file_of_a_developer_is_in_the_function(built: Build, task: P
 
 def test_its_packages_are_the_pinned_ones(task: Path) -> None:
     def pins(lines: list[str]) -> set[str]:
-        bare = [re.sub(r"\[.*\]|#.*", "", line) for line in lines]
+        bare = [re.sub(r"\[.*\]|#.*|[ ;\\].*", "", line) for line in lines]
         return {line.lower().replace("_", "-") for line in bare if "==" in line}
 
     inside = pins([f"{found.name}=={found.version}" for found in distributions(path=[str(task / "_vendor")])])
@@ -139,6 +141,12 @@ def test_the_running_function_says_which_version_it_is(vercel: httpx.Client) -> 
     answer = vercel.get("/api/health")
     assert answer.status_code == 200
     assert answer.json()["version"] == __version__
+
+
+def test_it_serves_lull_js_and_the_expired_page_and_no_demo(vercel: httpx.Client) -> None:
+    answers = {path: vercel.get(path) for path in ("/lull.js", "/expired", "/lull.css", "/demo")}
+    assert [answer.status_code for answer in answers.values()] == [200, 200, 200, 404]
+    assert answers["/lull.js"].headers["content-type"] == "text/javascript; charset=utf-8"
 
 
 def test_a_dry_run_of_it_needs_the_secret_and_counts_the_stale_drafts(

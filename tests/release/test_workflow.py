@@ -38,12 +38,19 @@ def test_they_may_only_read() -> None:
         assert read(file.name)["permissions"] == {"contents": "read"}, file.name
 
 
-def test_every_job_ends_and_takes_its_actions_by_version(jobs: dict[str, dict[str, Any]]) -> None:
+def test_every_job_ends_and_takes_its_actions_by_commit(jobs: dict[str, dict[str, Any]]) -> None:
     for name, job in jobs.items():
         assert job["timeout-minutes"] <= 60, name
         assert "permissions" not in job, name
         for step in job["steps"]:
-            assert "run" in step or re.fullmatch(r"[\w./-]+@(v\d+(\.\d+)*|[0-9a-f]{40})", step["uses"]), step
+            assert "run" in step or re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]), step
+
+
+def test_a_commit_has_its_version_beside_it_and_is_the_same_everywhere() -> None:
+    """A tag can be moved to other code; a commit cannot."""
+    used = {line.strip() for file in FILES for line in file.read_text().splitlines() if "uses:" in line}
+    assert all(re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line) for line in used), used
+    assert len(used) == len({line.split("@")[0] for line in used})
 
 
 def test_every_command_is_a_make_target_that_exists(jobs: dict[str, dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ import httpx
 
 from tests.callers import SESSIONS, Headers, as_holder
 from tests.calls import CLEANUP
-from tests.release.life import STATUSES
+from tests.release.project import STATUSES
 
 
 @dataclass

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from api.index import create_app
+from api.composition import create_app
 from tests.calls import settings
 from tests.in_process import client_of
 
-UNLIMITED = {"max_open_drafts_per_owner": 0, "drafts_per_hour": 0, "max_open_games_per_owner": 0}
+UNLIMITED = dict.fromkeys(
+    ("max_open_drafts_per_owner", "drafts_per_hour", "max_open_games_per_owner", "active_per_hour", "metadata_bytes_per_hour"), 0
+)  # fmt: skip
 
 
 @pytest.fixture

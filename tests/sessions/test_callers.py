@@ -6,7 +6,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api.index import create_app
+from api.composition import create_app
 from tests.callers import SESSIONS, as_holder, as_service, as_user, events_of, problem_of, start
 from tests.calls import settings
 from tests.in_process import client_of
@@ -21,17 +21,18 @@ CALLS = [
 
 
 def seen(answer: httpx.Response) -> tuple[int, dict[str, str], bytes]:
-    """All of an answer that its receiver can see."""
-    return answer.status_code, dict(answer.headers), answer.content
+    """All of an answer that its receiver can see, but for the request's own id."""
+    headers = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
+    return answer.status_code, headers, answer.content
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_somebody_elses_session_looks_like_an_absent_one(
+def test_a_foreign_session_answers_404_like_an_absent_one(
     method: str, path: str, api: httpx.Client, environment: Environment
 ) -> None:
     users, _ = start(api, as_user(environment), kind="game")
     anonymous, _ = start(api, kind="game")
-    services, _ = start(api, as_service(environment), kind="game")
+    services, _ = start(api, as_service(environment), kind="game", guildId="g", mode="m")
     absent = f"{SESSIONS}/{uuid4()}"
     stranger = as_user(environment)
     _, other = start(api, kind="game")
@@ -57,7 +58,7 @@ def test_owner_and_service_get_in(
 
 def test_only_an_anonymous_caller_gets_a_token(api: httpx.Client, environment: Environment) -> None:
     for headers in (as_user(environment), as_service(environment)):
-        answer = api.post(SESSIONS, json={"kind": "game"}, headers=headers)
+        answer = api.post(SESSIONS, json={"kind": "room"}, headers=headers)
         assert list(answer.json()) == ["session"]
     tokens = {api.post(SESSIONS, json={"kind": "game"}).json()["sessionToken"] for _ in range(5)}
     assert len(tokens) == 5
@@ -73,7 +74,7 @@ def test_only_the_hash_of_a_token_is_stored(api: httpx.Client, sql: Any) -> None
         assert not any(token in row["text"] for row in rows)
 
 
-def test_a_list_needs_somebody_whose_list_it_is(api: httpx.Client) -> None:
+def test_a_list_needs_an_authenticated_caller(api: httpx.Client) -> None:
     answer = api.get(SESSIONS)
     assert problem_of(answer) == (401, "unauthorized")
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -107,7 +108,7 @@ def test_a_user_claims_what_they_hold_the_token_of_and_the_token_is_void(
     ]
 
 
-def test_nobody_claims_without_the_token_or_without_an_account(
+def test_claiming_needs_the_token_and_an_account(
     api: httpx.Client, environment: Environment
 ) -> None:
     address, holder = start(api, kind="game")

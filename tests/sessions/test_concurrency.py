@@ -10,9 +10,10 @@ import psycopg
 
 from tests.callers import SESSIONS, as_service, events_of, start
 from tests.calls import ADMIN, CLEANUP, count_sessions
+from tests.scale import examples
 
 Sql = psycopg.Connection[Any]
-COUNT = 1500
+COUNT = examples(150)
 
 
 def at_once(count: int, call: Callable[[], httpx.Response]) -> list[httpx.Response]:
@@ -34,7 +35,9 @@ def test_50_activations_of_one_draft_are_one_transition_and_50_equal_answers(ear
 
 def test_20_late_activations_of_one_archived_draft_are_one_restore(early: httpx.Client, sql: Sql) -> None:
     address, owner = start(early, title="Kept")
-    sql.execute("insert into lull.session_participants (session_id) select id from lull.sessions")
+    sql.execute("insert into lull.session_participants (session_id, last_seen_at) "
+        "select id, now() - interval '9 days' from lull.sessions"
+    )
     sql.execute("update lull.sessions set last_activity_at = now() - interval '25 h'")
     assert early.post(CLEANUP, headers=ADMIN).json()["deleted"] == 1
     answers = at_once(20, lambda: early.post(f"{address}/activate", headers=owner))
@@ -53,16 +56,18 @@ def test_of_many_changes_of_one_version_one_wins(early: httpx.Client) -> None:
     assert events_of(early, address, owner) == ["created", "paused"]
 
 
-def test_1500_activations_beside_running_cleanups_lose_nothing(
+def test_activations_beside_running_cleanups_lose_nothing(
     live_api: httpx.Client, environment: dict[str, str], admin: dict[str, str], sql: Sql
 ) -> None:
     """Every draft is on the edge: some are activated before a batch takes them, some while, some after."""
     sql.execute(
         "insert into lull.sessions (kind, last_activity_at) select 'chat', "
-        "now() - interval '24 hours' + (n - 1000) * interval '10 milliseconds' from generate_series(1, %s) n",
-        (COUNT,),
+        "now() - interval '24 hours' + (n - %s) * interval '10 milliseconds' from generate_series(1, %s) n",
+        (COUNT * 2 // 3, COUNT),
     )
-    sql.execute("insert into lull.session_participants (session_id) select id from lull.sessions")
+    sql.execute("insert into lull.session_participants (session_id, last_seen_at) "
+        "select id, now() - interval '9 days' from lull.sessions"
+    )
     drafts = [str(row["id"]) for row in sql.execute("select id from lull.sessions order by id")]
     random.Random(7).shuffle(drafts)
     service, done = as_service(environment), False

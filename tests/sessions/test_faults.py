@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import psycopg
 
-from api.index import create_app
+from api.composition import create_app
 from tests.broken_server import refusing_url
 from tests.callers import SESSIONS, as_service, problem_of, start
 from tests.calls import settings
@@ -17,7 +17,7 @@ Connect = Callable[..., psycopg.Connection[Any]]
 Environment = dict[str, str]
 
 
-def test_a_session_that_somebody_has_locked_for_long_is_503_and_unchanged(
+def test_a_session_locked_for_too_long_is_503_and_unchanged(
     api: httpx.Client, connect: Connect
 ) -> None:
     address, owner = start(api, kind="game")

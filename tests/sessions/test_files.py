@@ -1,5 +1,6 @@
 """Files over HTTP: registered, uploaded, completed, listed, downloaded, deleted; and what is refused."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,11 +10,11 @@ import httpx
 import psycopg
 import pytest
 
-from api.file_storage import FileStorage
-from api.index import create_app
+from api.composition import create_app
+from api.storage import FileStorage
 from tests.broken_server import refusing_url
 from tests.callers import as_service, as_user, events_of, problem_of, start
-from tests.calls import settings
+from tests.calls import ADMIN, CLEANUP, settings
 from tests.in_process import client_of
 from tests.sessions.file_calls import PNG, announce, attach, download, put, register
 
@@ -50,7 +51,7 @@ def test_completing_waits_for_the_bytes_and_then_is_idempotent(early: httpx.Clie
     assert events_of(early, session, owner).count("file-uploaded") == 1
 
 
-@pytest.mark.parametrize(("body", "kind"), [(PNG + b"x", "image/png"), (PNG, "text/html")])
+@pytest.mark.parametrize(("body", "kind"), [(PNG + b"x", "image/png"), (PNG, "text/plain")])
 def test_bytes_that_were_not_announced_are_not_accepted(early: httpx.Client, body: bytes, kind: str) -> None:
     session, owner = start(early)
     registered = register(early, session, owner)
@@ -82,7 +83,76 @@ def test_a_deleted_file_is_gone_and_its_bytes_wait_for_the_upload_url(early: htt
         assert problem_of(request(file, headers=owner)) == (404, "not-found")
     assert early.get(f"{session}/files", headers=owner).json()["files"] == []
     waits = "select not_before > now() + interval '2 hours' as later from lull.file_removals"
-    assert [row["later"] for row in sql.execute(waits).fetchall()] == [True]
+    assert [row["later"] for row in sql.execute(waits).fetchall()] == [True, True]  # its path, and its upload path
+
+
+def resumable(registered: dict[str, Any], body: bytes, kind: str = "image/png") -> httpx.Response:
+    """Upload by TUS with the token of the signed URL, as any client can that has it."""
+    url = httpx.URL(registered["upload"]["url"])
+    bucket, _, name = url.path.partition("/upload/sign/")[2].partition("/")
+    said = {"bucketName": bucket, "objectName": name, "contentType": kind}
+    metadata = ",".join(f"{key} {b64encode(value.encode()).decode()}" for key, value in said.items())
+    headers = {"tus-resumable": "1.0.0", "x-signature": url.params["token"]}
+    create = headers | {"upload-length": str(len(body)), "upload-metadata": metadata}
+    with httpx.Client(trust_env=False) as client:
+        made = client.post(url.copy_with(path="/storage/v1/upload/resumable/sign", query=None), headers=create)
+        if made.status_code != 201:
+            return made
+        part = headers | {"upload-offset": "0", "content-type": "application/offset+octet-stream"}
+        return client.patch(made.headers["location"], content=body, headers=part)
+
+
+def test_what_is_completed_cannot_be_replaced_or_read_by_the_upload_url(early: httpx.Client) -> None:
+    session, owner = start(early)
+    registered = register(early, session, owner)
+    assert resumable(registered, b"first" * 100).status_code == 204
+    assert resumable(registered, PNG).status_code == 204, "not completed: the client may begin anew"
+    file = f"{session}/files/{registered['file']['id']}"
+    assert early.post(f"{file}/complete", headers=owner).status_code == 200
+    assert resumable(registered, b"evil" * 251).status_code == 204, "Storage takes it, and it reaches no file"
+    put(registered, b"evil")
+    assert download(early, file, owner) == PNG
+    assert early.post(f"{file}/complete", headers=owner).status_code == 200
+    assert download(early, file, owner) == PNG
+    link = registered["upload"]["url"].replace("/object/upload/sign/", "/object/sign/")
+    assert httpx.get(link, trust_env=False).status_code == 400
+
+
+def test_what_is_uploaded_after_the_completion_is_removed_when_the_url_has_expired(
+    early: httpx.Client, sql: Sql, storage: httpx.Client
+) -> None:
+    session, owner = start(early)
+    registered = register(early, session, owner)
+    put(registered)
+    file = f"{session}/files/{registered['file']['id']}"
+    early.post(f"{file}/complete", headers=owner)
+    put(registered, b"more")
+    (row,) = sql.execute("select bucket, path from lull.file_removals").fetchall()
+    assert storage.get(f"/object/{row['bucket']}/{row['path']}").content == b"more"
+    sql.execute("update lull.file_removals set not_before = now() - interval '1 second'")
+    assert early.post(CLEANUP, headers=ADMIN).json()["files"]["removed"] == 1
+    assert storage.get(f"/object/{row['bucket']}/{row['path']}").status_code == 400
+    assert download(early, file, owner) == PNG
+
+
+def test_bytes_are_refused_by_storage_itself_beyond_the_limits_of_the_bucket(early: httpx.Client) -> None:
+    session, owner = start(early)
+    registered = register(early, session, owner)
+    for way in (put, resumable):
+        assert way(registered, PNG, "text/html").json()["statusCode"] == "415"
+
+
+def test_registering_and_deleting_leaves_no_more_upload_urls_than_files(environment: Environment, sql: Sql) -> None:
+    limits = settings(environment, max_files_per_session=2, enable_early_session_creation="true")
+    with client_of(create_app(limits)) as api:
+        session, owner = start(api)
+        for _ in range(2):
+            file = register(api, session, owner)["file"]["id"]
+            assert api.delete(f"{session}/files/{file}", headers=owner).status_code == 204
+        refused = api.post(f"{session}/files", json=announce(), headers=owner)
+        assert problem_of(refused) == (409, "too-many-files")
+        sql.execute("update lull.file_removals set not_before = now() where file_id = %s", [file])
+        register(api, session, owner)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +213,7 @@ def test_the_limits_are_the_settings(environment: Environment, sql: Sql) -> None
         assert more.json()["limit"] == 1
 
 
-def test_a_missing_bucket_is_the_operators_to_mend(environment: Environment, sql: Sql) -> None:
+def test_a_missing_bucket_is_503_that_names_it(environment: Environment, sql: Sql) -> None:
     missing = settings(environment, storage_bucket="none", enable_early_session_creation="true")
     with client_of(create_app(missing)) as api:
         session, owner = start(api)
@@ -159,7 +229,7 @@ def test_while_storage_is_down_nothing_is_registered_and_what_was_stays(
     file = attach(early, session, owner)
     pending = register(early, session, owner)["file"]["id"]
     nowhere = settings(environment, supabase_url=refusing_url())
-    monkeypatch.setattr("api.file_storage.FileStorage", lambda _: FileStorage(nowhere))
+    monkeypatch.setattr("api.storage.FileStorage", lambda _: FileStorage(nowhere))
     with client_of(create_app(settings(environment))) as api:
         for answer in (
             api.post(f"{session}/files", json=announce(), headers=owner),

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import httpx
 import psycopg
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,6 +20,7 @@ from hypothesis.stateful import (
 from tests.callers import SESSIONS, Headers, as_holder, as_service, as_user, events_of, problem_of
 from tests.calls import ADMIN, CLEANUP
 from tests.database import truncate
+from tests.scale import examples
 
 Sql = psycopg.Connection[Any]
 
@@ -31,8 +33,14 @@ WAYS = {
     **{("end", status): "ended" for status in ("draft", "active", "paused")},
 }
 EVENTS = {"activate": "activated", "pause": "paused", "resume": "resumed", "end": "ended"}
-POLICIES = {"chat": "abandoned-drafts", "game": "orphaned-games", "room": "empty-rooms"}
-CLEANED = {("chat", "draft"), ("game", "active"), ("room", "active")}
+OF_GAMES = {"activate": ["initialized"], "end": ["terminated"]}
+POLICIES = {
+    ("chat", "draft"): "abandoned-drafts",
+    ("room", "draft"): "unopened-rooms",
+    ("game", "draft"): "unopened-games",
+    ("game", "active"): "orphaned-games",
+    ("room", "active"): "empty-rooms",
+}
 
 
 class Caller(NamedTuple):
@@ -109,6 +117,8 @@ class Machine(RuleBasedStateMachine):
         assert answer.status_code == 201
         address = answer.headers["location"]
         self.known[address] = Known(answer, request, headers, kind, status, user, token=user is None)
+        if kind == "game" and status == "active":
+            self.known[address].events.append("initialized")
         return address
 
     @rule(address=sessions)
@@ -141,6 +151,8 @@ class Machine(RuleBasedStateMachine):
         else:
             known.events += ["restored"] if known.where == "archived" else []
             known.events += [EVENTS[verb]] if status != known.status else []
+            if known.kind == "game" and status != known.status:
+                known.events += OF_GAMES.get(verb, [])
             known.version += status != known.status
             known.status, known.where = status, "live"
             self.agrees(known, answer)
@@ -190,14 +202,15 @@ class Machine(RuleBasedStateMachine):
             "update lull.sessions set last_activity_at = now() - interval '25 h' where id = %s",
             (address.rsplit("/", 1)[1],),
         )
-        self.clean(POLICIES[known.kind])
-        if known.where == "live" and (known.kind, known.status) in CLEANED:
+        policy = POLICIES.get((known.kind, known.status))
+        self.clean(policy or "abandoned-drafts")
+        if known.where == "live" and policy:
             known.where = "archived"
             known.events.append("archived")
 
     @rule()
     def purge(self) -> None:
-        self.sql.execute("update lull.archive set purge_after = now() - interval '1 h'")
+        self.sql.execute("update lull.archive_pages set purge_after = now() - interval '1 h'")
         self.clean("purge")
         for known in self.known.values():
             if known.where == "archived":
@@ -211,10 +224,10 @@ class Machine(RuleBasedStateMachine):
         assert {f"{SESSIONS}/{row['id']}": (row["status"], row["version"]) for row in rows} == {
             address: (known.status, known.version) for address, known in live.items()
         }
-        ledger = self.sql.execute(
+        log = self.sql.execute(
             "select session_id, array_agg(event order by id) as events from lull.session_events group by 1"
         ).fetchall()
-        assert {f"{SESSIONS}/{row['session_id']}": row["events"] for row in ledger} == {
+        assert {f"{SESSIONS}/{row['session_id']}": row["events"] for row in log} == {
             address: known.events for address, known in self.known.items()
         }
 
@@ -228,10 +241,11 @@ class Machine(RuleBasedStateMachine):
         assert answer.headers["etag"] == f'"{known.version}"'
 
 
+@pytest.mark.timeout(600)
 def test_every_caller_is_told_the_truth_whatever_happened_before(
     early: httpx.Client, environment: dict[str, str], sql: Sql
 ) -> None:
     run_state_machine_as_test(
         lambda: Machine(early, environment, sql),  # type: ignore[arg-type] # a factory will do
-        settings=settings(max_examples=25, stateful_step_count=40, deadline=None, database=None),
+        settings=settings(max_examples=examples(8), stateful_step_count=40, deadline=None, database=None),
     )

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 
-from api.cleanup.policies import load_policies
-from api.settings import Settings
+from api.cleanup.policies import Policy as TypedPolicy
+from tests.policies import policy_arguments
 
 Connection = psycopg.Connection[Any]
 Policy = dict[str, Any]
 
 
 def policies(**changes: Policy) -> list[Policy]:
-    """Return the default policies; `changes` are by name with underscores: abandoned_drafts={"max_rows": 5}."""
-    defaults = [policy.arguments() for policy in load_policies(Settings.model_construct())]
-    return [policy | changes.get(policy["name"].replace("-", "_"), {}) for policy in defaults]
+    """Return the policies of the tests; `changes` are by name with underscores: abandoned_drafts={"max_rows": 5}."""
+    return [policy | changes.get(policy["name"].replace("-", "_"), {}) for policy in policy_arguments()]
 
 
 def call(connection: Connection, function: str, **arguments: Any) -> dict[str, Any]:
@@ -36,8 +36,34 @@ def call(connection: Connection, function: str, **arguments: Any) -> dict[str, A
     return answer
 
 
-def preview(connection: Connection, policy: str, **arguments: Any) -> dict[str, Any]:
-    """Return the dry run's line of one policy."""
+def store(connection: Connection, given: list[Policy]) -> None:
+    """Store policies as a migration did that found them sound: a caller may send no others."""
+    role = scalar(connection, "select current_setting('role')")
+    connection.execute("reset role")
+    connection.execute(
+        """
+        select lull.store_policies(array(
+          select lull.read_definition(e, n::integer) from jsonb_array_elements(%(given)s::jsonb) with ordinality x (e, n)
+          where e ->> 'target' in (select name from lull.targets) and e ->> 'clock' is not null
+            and (e ->> 'age_seconds')::float >= 0)), lull.store_age_bounds(%(given)s)
+        """,
+        {"given": json.dumps(given)},
+    )
+    connection.execute(f"set role {role}")
+
+
+@contextmanager
+def stored(connection: Connection, given: Iterable[TypedPolicy]) -> Iterator[None]:
+    """A database that tests share, with these policies instead of the tests' own."""
+    store(connection, [policy.arguments() for policy in given])
+    yield
+    store(connection, policies())
+
+
+def preview(connection: Connection, policy: str, *, p_store: bool = True, **arguments: Any) -> dict[str, Any]:
+    """Return the dry run's line of one policy, of policies that are stored before unless told."""
+    if p_store and "p_policies" in arguments:
+        store(connection, arguments["p_policies"])
     arguments.setdefault("p_policies", policies())
     lines = call(connection, "lull_preview_cleanup", **arguments)["policies"]
     found: dict[str, Any] = next(line for line in lines if line["policy"] == policy)
@@ -54,14 +80,20 @@ class Run:
     begun: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, connection: Connection, only: str | None = None, **arguments: Any) -> Run:
+    def begin(
+        cls, connection: Connection, only: str | None = None, *, p_store: bool = True, **arguments: Any
+    ) -> Run:
+        """Begin a run, of policies that are stored before unless told."""
+        if p_store and "p_policies" in arguments:
+            store(connection, arguments["p_policies"])
         arguments = {
             "p_policies": policies(),
             "p_caller": "test",
             "p_lease_seconds": 60,
             "p_only": only,
         } | arguments
-        begun = call(connection, "lull_begin_cleanup", **arguments)
+        function = "lull_begin_row_cleanup" if "p_key" in arguments else "lull_begin_cleanup"
+        begun = call(connection, function, **arguments)
         return cls(connection, begun.get("run_id") or "", begun.get("token") or "", begun)
 
     def _call(self, function: str, connection: Connection | None = None, **arguments: Any) -> dict[str, Any]:
@@ -73,9 +105,7 @@ class Run:
     def batch(self, policy: str, size: int = 1000, connection: Connection | None = None) -> dict[str, Any]:
         return self._call("lull_cleanup_batch", connection, p_policy=policy, p_size=size)
 
-    def lane(
-        self, policy: str, lane: int, size: int, connection: Connection | None = None
-    ) -> dict[str, Any]:
+    def lane(self, policy: str, lane: int, size: int, connection: Connection | None = None) -> dict[str, Any]:
         return self._call("lull_cleanup_lane", connection, p_policy=policy, p_size=size, p_lane=lane)
 
     def skip(self, policy: str, reason: str) -> dict[str, Any]:

@@ -89,13 +89,16 @@ def _rows(connection: Connection, table: str) -> list[dict[str, str | None]]:
         (table,),
     ).fetchall()
     names = ["the row", *(column["name"] for column in columns)]
-    # concat() uses a type's output function, where a cast of bpchar to text would lose its blanks.
+    # No column is named like the alias. concat() uses a type's output function, where a cast of bpchar to text would lose its blanks.
     texts = [
-        "t::text",
-        *(f"case when num_nulls(t.{c['quoted']}) = 0 then concat(t.{c['quoted']}) end" for c in columns),
+        "one_row::text",
+        *(
+            f"case when num_nulls(one_row.{c['quoted']}) = 0 then concat(one_row.{c['quoted']}) end"
+            for c in columns
+        ),
     ]
     rows = connection.execute(
-        f"select array[{', '.join(texts)}] as texts from {table} t order by t::text"
+        f"select array[{', '.join(texts)}] as texts from {table} one_row order by one_row::text"
     ).fetchall()
     return [dict(zip(names, row["texts"], strict=True)) for row in rows]
 

@@ -26,18 +26,14 @@ def refusal(db: Connection, table: str, clock: str = "touched", **arguments: str
 
 
 def test_a_sound_table_is_adopted_cleaned_and_restored(db: Connection) -> None:
-    create_table(
-        db, "public.things", "id uuid primary key default gen_random_uuid()", "(default)", "(default, now())"
-    )
+    create_table(db, "public.things", "id uuid primary key default gen_random_uuid()", "(default)", "(default, now())")
     create(
         db,
         "create table parts (thing uuid references things on delete cascade)",
         "create index on parts (thing)",
         "insert into parts select id from things",
     )
-    assert adopt(db, "things") == (
-        "public.things is adopted: a policy may act on it now. Nothing was changed in it."
-    )
+    assert adopt(db, "things") == ("public.things is adopted: a policy may act on it now. Nothing was changed in it.")
     done = clean(db, "public.things")
     assert (done["outcome"], done["did"], done["cascaded"]) == ("completed", 1, 1)
     assert restore(db)["restored"] == 1
@@ -46,10 +42,7 @@ def test_a_sound_table_is_adopted_cleaned_and_restored(db: Connection) -> None:
 def test_nothing_is_adopted_or_changed_by_a_look_at_it(db: Connection) -> None:
     create_table(db, "public.things", "id int primary key", "(1)")
     line = preview(db, POLICY, p_policies=[policy_on("public.things")])
-    assert (
-        line["error"]
-        == "its target public.things is not adopted; run: select lull.adopt('public.things', ...)"
-    )
+    assert line["error"] == "its target public.things is not adopted; run: select lull.adopt('public.things', ...)"
     assert scalar(db, "select count(*) from things") == 1
 
 
@@ -57,23 +50,19 @@ def test_a_unique_column_may_be_the_key(db: Connection) -> None:
     create_table(db, "public.things", "id int, code text not null unique", "(null, 'a')", "(1, 'b')")
     adopt(db, "public.things", p_key="code")
     assert clean(db, "public.things")["did"] == 2
-    assert scalar(db, "select array_agg(key order by key) from lull.archive") == ["a", "b"]
+    assert scalar(db, "select array_agg(key order by key) from lull.archive_keys") == ["a", "b"]
 
 
 def test_a_composite_primary_key_is_a_key(db: Connection) -> None:
-    create_table(
-        db, "public.pairs", "a int, b text, primary key (b, a)", "(1, 'x')", "(2, 'x')", "(1, 'y', now())"
-    )
+    create_table(db, "public.pairs", "a int, b text, primary key (b, a)", "(1, 'x')", "(2, 'x')", "(1, 'y', now())")
     adopt(db, "public.pairs")
     assert clean(db, "public.pairs")["did"] == 2
-    assert scalar(db, "select array_agg(key order by key) from lull.archive") == ['["x", "1"]', '["x", "2"]']
+    assert scalar(db, "select array_agg(key order by key) from lull.archive_keys") == ['["x", "1"]', '["x", "2"]']
     assert restore(db)["restored"] == 2
 
 
 def test_a_held_row_stays(db: Connection) -> None:
-    create_table(
-        db, "public.things", 'id int primary key, "Keep me" bool not null', "(1, true)", "(2, false)"
-    )
+    create_table(db, "public.things", 'id int primary key, "Keep me" bool not null', "(1, true)", "(2, false)")
     adopt(db, "public.things", p_hold="Keep me")
     assert clean(db, "public.things")["did"] == 1
     assert scalar(db, "select array_agg(id) from things") == [1]
@@ -112,18 +101,20 @@ def test_an_entry_is_updated_when_a_table_is_adopted_again(db: Connection) -> No
 def test_a_view_is_refused(db: Connection) -> None:
     create_table(db, "public.things", "id int primary key")
     db.execute("create view seen as select * from things")
-    assert "it is not a plain table" in refusal(db, "public.seen")
+    assert refusal(db, "public.seen") == "public.seen cannot be adopted: it is a view."
 
 
-def test_a_partitioned_table_and_its_partition_are_refused(db: Connection) -> None:
+def test_a_partition_alone_is_refused(db: Connection) -> None:
     create(
         db,
         "create table logs (id int, touched timestamptz, primary key (id)) partition by range (id)",
         "create table logs_1 partition of logs for values from (1) to (2)",
         "create index on logs (touched)",
     )
-    assert refusal(db, "public.logs") == "public.logs cannot be adopted: it is not a plain table."
-    assert refusal(db, "public.logs_1") == "public.logs_1 cannot be adopted: it is not a plain table."
+    adopt(db, "public.logs")
+    db.execute("select lull.release('public.logs')")
+    said = "public.logs_1 cannot be adopted: it is a partition; adopt the whole table."
+    assert refusal(db, "public.logs_1") == said
 
 
 def test_a_table_that_others_inherit_from_is_refused(db: Connection) -> None:
@@ -175,12 +166,10 @@ def test_a_unique_index_that_is_partial_or_on_more_is_no_key(db: Connection, whe
     assert "id is no unique, not-null key of it" in refusal(db, "public.things", p_key="id")
 
 
-@pytest.mark.parametrize(
-    ("clock", "kind"), [("at", "timestamp"), ("at", "date"), ("at", "text"), ("nothing", "int")]
-)
+@pytest.mark.parametrize(("clock", "kind"), [("at", "timestamp"), ("at", "date"), ("at", "text"), ("nothing", "int")])
 def test_a_clock_that_is_not_timestamptz_is_refused(db: Connection, clock: str, kind: str) -> None:
     create(db, f"create table things (id int primary key, at {kind})", "create index on things (at)")
-    assert f"its clock {clock} is not a timestamptz column" in refusal(db, "public.things", clock)
+    assert f"its clock column {clock} " in refusal(db, "public.things", clock)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +190,10 @@ def test_a_clock_without_an_index_that_orders_by_it_is_refused(db: Connection, i
 
 @pytest.mark.parametrize("action", ["no action", "restrict", "set null", "set default"])
 @pytest.mark.parametrize("level", ["things", "parts"])
-def test_a_foreign_key_that_does_not_cascade_is_refused_on_every_level(
+def test_a_foreign_key_that_does_not_cascade_is_accepted_on_every_level(
     db: Connection, action: str, level: str
 ) -> None:
+    """What it means is decided row by row: one that refers from outside keeps its root."""
     create_table(db, "public.things", "id int primary key")
     create(
         db,
@@ -212,9 +202,7 @@ def test_a_foreign_key_that_does_not_cascade_is_refused_on_every_level(
         f"create table others (thing int constraint ours references {level} on delete {action})",
         "create index on others (thing)",
     )
-    assert refusal(db, "public.things") == (
-        "public.things cannot be adopted: the foreign key ours of public.others is not on delete cascade."
-    )
+    assert "is adopted" in adopt(db, "public.things")
 
 
 @pytest.mark.parametrize("index", [None, "(note, thing)", "(thing) where note > 0", "((thing + 1))"])
@@ -228,35 +216,29 @@ def test_a_foreign_key_without_an_index_is_refused(db: Connection, index: str | 
     )
 
 
-@pytest.mark.parametrize("kind", ["json", "json[]"])
-def test_a_json_column_is_refused_in_the_table_and_below(db: Connection, kind: str) -> None:
-    create_table(db, "public.things", f"id int primary key, a {kind}")
-    create(
-        db,
-        f"create table parts (thing int references things on delete cascade, b {kind})",
-        "create index on parts (thing)",
-    )
-    said = refusal(db, "public.things")
-    assert "column a of public.things is json; make it jsonb" in said
-    assert "column b of public.parts is json; make it jsonb" in said
-
-
-@pytest.mark.parametrize("hold", ["missing", "held", "maybe"])
-def test_a_hold_column_that_is_not_a_not_null_boolean_is_refused(db: Connection, hold: str) -> None:
+@pytest.mark.parametrize(
+    ("hold", "said"), [("missing", "does not exist"), ("held", "is text"), ("maybe", "may be null")]
+)
+def test_a_hold_column_that_is_not_a_not_null_boolean_is_refused(db: Connection, hold: str, said: str) -> None:
     create_table(db, "public.things", "id int primary key, held text not null, maybe boolean")
-    assert f"its hold column {hold} is not a not-null boolean" in refusal(db, "public.things", p_hold=hold)
+    assert f"its hold column {hold} {said}" in refusal(db, "public.things", p_hold=hold)
 
 
-def test_all_reasons_are_told_at_once(db: Connection) -> None:
+def test_all_reasons_are_told_at_once_with_the_statements_that_help(db: Connection) -> None:
     create(
         db,
-        "create table things (id int unique, touched timestamp, data json)",
-        "create table parts (thing int constraint ours references things (id))",
+        "create table things (id int unique not null, touched timestamp)",
+        "create table parts (thing int references things (id) on delete cascade)",
     )
-    assert refusal(db, "public.things", p_hold="held") == (
-        "public.things cannot be adopted: the primary key is no unique, not-null key of it; "
-        "its clock touched is not a timestamptz column; its hold column held is not a not-null boolean; "
-        "no index begins its order with the clock touched (or with the columns of a policy and then touched); "
-        "the foreign key ours of public.parts is not on delete cascade; "
-        "column data of public.things is json; make it jsonb."
-    )
+    with pytest.raises(psycopg.Error) as caught, db.transaction():
+        adopt(db, "public.things", p_hold="held")
+    for reason in (
+        "its hold column held does not exist",
+        "its clock column touched is timestamp without time zone; it must be timestamp with time zone",
+        "the primary key is no unique, not-null key of it",
+        "the foreign key of public.parts on (thing) has no index",
+        "no index begins its order with the clock touched (or with the columns of a policy and then touched)",
+    ):
+        assert reason in str(caught.value.diag.message_primary)
+    assert "create index on public.parts (thing);" in str(caught.value.diag.message_hint)
+    assert "alter table public.things alter column touched type timestamptz;" in str(caught.value.diag.message_hint)

@@ -16,7 +16,7 @@ from tests.sql.driver import line, run_cleanup, scalar
 
 def test_what_a_run_reported_is_there_after_a_crash(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    with LocalPostgres(tmp_path / "server", "for-this-test") as server:
+    with LocalPostgres(tmp_path / "server", "for-this-test", environ=os.environ) as server:
         migrated(server.url())
         with psycopg.connect(server.url(), autocommit=True, row_factory=dict_row) as db:
             db.execute(
@@ -31,6 +31,5 @@ def test_what_a_run_reported_is_there_after_a_crash(tmp_path: Path) -> None:
         server.start()
         with psycopg.connect(server.url(), autocommit=True, row_factory=dict_row) as db:
             assert scalar(db, "select status from lull.cleanup_runs") == "completed"
-            assert scalar(db, "select count(*) from lull.archive") == 200
+            assert scalar(db, "select count(*) from lull.archive_keys") == 200
             assert scalar(db, "select count(*) from lull.sessions") == 0
-

@@ -1,4 +1,4 @@
-"""Delivering the ledger, by SQL alone: what is read, who is handed what, what becomes of it, what may be purged."""
+"""Delivery of the event log by SQL functions: reading, claiming, settling, purging."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.scale import examples
 from tests.sql.driver import Connection, Run, add_session, call, line, preview, run_cleanup, scalar
 from tests.sql.waiting import beside
 from tests.sql_servers import Database
@@ -21,7 +22,7 @@ def db(sql_database: Database) -> Connection:
 
 
 def append(db: Connection, session: str, event: str = "happened", age: str = "0 s") -> int:
-    """Append to the ledger as every wing does, `age` ago; return the event's id."""
+    """Append to the event log as the features do, `age` ago; return the event's id."""
     db.execute("select lull.append_event(%s, 'chat', %s)", [session, event])
     newest: int = scalar(
         db,
@@ -60,7 +61,7 @@ def deliver_everything(db: Connection) -> list[int]:
     return order
 
 
-def test_an_event_is_handed_out_with_what_the_ledger_says(db: Connection) -> None:
+def test_a_claimed_event_has_the_fields_of_the_event_log(db: Connection) -> None:
     of = add_session(db)
     db.execute("select lull.append_event(%s, 'chat', 'activated', '{\"a\": [1]}')", [of])
     [event] = claim(db)["events"]
@@ -98,7 +99,7 @@ def test_two_deliverers_at_once_get_different_events(sql_database: Database, db:
     assert sorted([*got, *deliver_everything(db)]) == expected
 
 
-def test_a_claim_that_ran_out_is_anybodys_and_the_late_settler_changes_nothing(db: Connection) -> None:
+def test_an_expired_claim_can_be_claimed_again_and_a_late_result_changes_nothing(db: Connection) -> None:
     append(db, session(db))
     lost = claim(db)
     db.execute("update lull.deliveries set claimed_until = now() - interval '1 s' where true")
@@ -227,12 +228,13 @@ def test_a_page_that_ends_within_a_session_keeps_its_order(sql_database: Databas
     first = append(db, of)
     second = append(old, of)
     old.commit()
-    db.execute("select lull.read_ledger(1)")
+    db.execute("select lull.read_event_log(1)")
     assert scalar(db, "select count(*) from lull.deliveries") == 2
     assert deliver_everything(db) == [first, second]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.timeout(600)
+@settings(max_examples=examples(6), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from(["append", "commit", "pull", "send"])), max_size=30
@@ -256,7 +258,7 @@ def test_whatever_commits_when_each_event_is_delivered_once_and_in_order(
         elif step == "commit":
             writers[writer].commit()
         elif step == "pull":
-            db.execute("select lull.read_ledger(%s)", [1 + writer])
+            db.execute("select lull.read_event_log(%s)", [1 + writer])
         else:
             claimed = claim(db, limit=1 + writer)
             got += ids(claimed)
@@ -294,7 +296,7 @@ def test_events_of_a_deleted_session_are_delivered(db: Connection) -> None:
     claim(db)
     run_cleanup(db, "abandoned-drafts")
     assert scalar(db, "select count(*) from lull.sessions") == 0
-    db.execute("update lull.archive set purge_after = now() - interval '1 s' where true")
+    db.execute("update lull.archive_pages set purge_after = now() - interval '1 s' where true")
     run_cleanup(db, "purge")
     events = []
     while ids(claimed := claim(db)):
@@ -347,7 +349,7 @@ def test_a_reader_that_was_turned_off_holds_nothing_up_after_30_days(db: Connect
     db.execute("update lull.event_readers set read_at = now() - interval '31 d' where true")
     assert purge(db) == 2
     db.execute("update lull.deliveries set claimed_until = null where true")
-    assert ids(claim(db)) == [], "the ledger lost it meanwhile"
+    assert ids(claim(db)) == [], "it was deleted from the log meanwhile"
     assert scalar(db, "select state from lull.deliveries") == "dead"
 
 
@@ -360,7 +362,7 @@ def test_an_event_queued_while_the_purge_looks_at_it_stays(sql_database: Databas
     run = Run.begin(db, "old-events")
     run.open("old-events")
     reading = sql_database.connect(autocommit=False)
-    reading.execute("select lull.read_ledger(100)")
+    reading.execute("select lull.read_event_log(100)")
     assert run.batch("old-events")["deleted"] == 0
     reading.commit()
     assert run.batch("old-events")["deleted"] == 0

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.scale import examples
 from tests.sql.driver import Connection, Run, add_session, call, run_cleanup, scalar
 from tests.sql.file_calls import SERVICE, complete, register
 from tests.sql.waiting import beside, wait_until_blocked
@@ -18,13 +19,13 @@ BOTH = """
     with kept as (
       select bucket, path from lull.session_files
       union all
-      select f ->> 'bucket', f ->> 'path'
-      from lull.archive a, jsonb_array_elements(a.children) c, jsonb_array_elements(c -> 'rows') f
-      where c ->> 'table' = 'lull.session_files'
+      select f.cells[array_position(f.columns, 'bucket')], f.cells[array_position(f.columns, 'path')]
+      from lull.archive_pages a, lull.page_rows(a.content) f
+      where f.tab = 'lull.session_files' and f.root in (select root from lull.archive_keys k where k.page = a.id)
     )
     select count(*) from kept join lull.file_removals using (bucket, path)
 """
-DUE = "update lull.archive set purge_after = now() - interval '1 second'"
+DUE = "update lull.archive_pages set purge_after = now() - interval '1 second'"
 STALE = "update lull.sessions set last_activity_at = now() - interval '25 hours'"
 
 
@@ -56,9 +57,7 @@ def claim(run: Run) -> dict[str, object]:
     return call(run.connection, "lull_claim_file_removals", p_run=run.id, p_token=run.token, p_limit=100)
 
 
-def test_purges_against_returns_leave_each_session_whole_or_gone(
-    sql_database: Database, db: Connection
-) -> None:
+def test_purges_against_returns_leave_each_session_whole_or_gone(sql_database: Database, db: Connection) -> None:
     sessions = [archived_with_a_file(db) for _ in range(30)]
     db.execute(DUE)
     run = Run.begin(sql_database.connect(), "purge")
@@ -85,13 +84,13 @@ def test_purges_against_returns_leave_each_session_whole_or_gone(
     assert scalar(db, BOTH) == 0
 
 
-def test_a_claim_beside_a_purge_that_is_not_committed_takes_nothing(
-    sql_database: Database, db: Connection
-) -> None:
+def test_a_claim_beside_a_purge_that_is_not_committed_takes_nothing(sql_database: Database, db: Connection) -> None:
     session = archived_with_a_file(db)
     purger, user = sql_database.connect(), sql_database.connect()
     purger.execute("begin")
-    purger.execute("select lull.purge_archived(array_agg(id)) from lull.archive")
+    purger.execute("select 1 from lull.archive_pages for update")
+    purger.execute("select lull.purge_pages(array_agg(id)) from lull.archive_pages")
+    purger.execute("delete from lull.archive_pages")
     run = Run.begin(sql_database.connect(), "purge")
     assert claim(run) == {"removals": [], "cancelled": 0}
     with beside() as start:
@@ -103,9 +102,7 @@ def test_a_claim_beside_a_purge_that_is_not_committed_takes_nothing(
     assert scalar(db, "select state from lull.session_files") == "uploaded"
 
 
-def test_a_sweep_and_a_completion_of_one_file_come_one_after_the_other(
-    sql_database: Database, db: Connection
-) -> None:
+def test_a_sweep_and_a_completion_of_one_file_come_one_after_the_other(sql_database: Database, db: Connection) -> None:
     session = add_session(db, idle="1 minute")
     file = register(db, session)
     db.execute("update lull.session_files set upload_expires_at = now() - interval '2 hours'")
@@ -120,7 +117,7 @@ def test_a_sweep_and_a_completion_of_one_file_come_one_after_the_other(
         with pytest.raises(psycopg.Error) as refused:
             late.result()
     assert refused.value.sqlstate == "PT404"
-    assert (scalar(db, BOTH), scalar(db, "select count(*) from lull.file_removals")) == (0, 1)
+    assert (scalar(db, BOTH), scalar(db, "select count(*) from lull.file_removals where file_id is null")) == (0, 1)
 
 
 def test_a_completion_under_way_is_passed_over_by_the_sweep(sql_database: Database, db: Connection) -> None:
@@ -140,11 +137,15 @@ def test_a_completion_under_way_is_passed_over_by_the_sweep(sql_database: Databa
 STEPS = ["register", "complete", "delete", "age", "archive", "return", "purge", "sweep", "claim"]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.timeout(600)
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(STEPS), min_size=4, max_size=14))
 def test_no_history_makes_a_kept_path_due(sql_database: Database, steps: list[str]) -> None:
     db = sql_database.connect()
-    db.execute("truncate lull.sessions, lull.archive, lull.file_removals, lull.cleanup_runs, lull.tombstones cascade")
+    db.execute(
+        "truncate lull.sessions, lull.archive_pages, lull.archive_keys, lull.file_removals, lull.cleanup_runs, "
+        "lull.tombstones cascade"
+    )
     session = add_session(db)
     files = [register(db, session)]
     for step in steps:
@@ -161,7 +162,8 @@ def test_no_history_makes_a_kept_path_due(sql_database: Database, steps: list[st
             elif step == "archive":
                 run_cleanup(db, "abandoned-drafts")
             elif step == "return":
-                db.execute("select lull.restore_archived('lull.sessions', key) from lull.archive")
+                back = "select lull.restore_key('lull.sessions', %s, '{\"service\": true}')"
+                db.execute(back, [session])
             elif step == "claim":
                 run = Run.begin(db, "purge")
                 assert claim(run)["cancelled"] == 0

@@ -1,4 +1,4 @@
-"""Files of sessions in SQL: who may, how many, what the ledger says, and when bytes are queued for removal."""
+"""Files of sessions in SQL: who may, how many, which events are logged, and when bytes are queued for removal."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_eight_registrations_at_once_keep_the_limit(sql_database: Database, db: 
     assert scalar(db, "select count(*) from lull.session_files") == 5
 
 
-def test_whoever_is_not_the_owner_gets_the_404_of_an_absent_session(db: Connection) -> None:
+def test_a_caller_that_is_not_the_owner_gets_the_404_of_an_absent_session(db: Connection) -> None:
     session, nobody = add_session(db, owner_id=str(uuid4())), str(uuid4())
     file = register(db, session)
     told = set()

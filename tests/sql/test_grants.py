@@ -35,7 +35,7 @@ def db(undone: Connection) -> Connection:
 def relations(db: Connection) -> list[str]:
     """List every table, view and sequence of Lull's."""
     names = [row["name"] for row in db.execute(RELATIONS)]
-    assert {"lull.sessions", "lull.archive", "lull.archive_id_seq", "public.fe_chat_sessions"} <= set(names)
+    assert {"lull.sessions", "lull.archive_pages", "lull.archive_pages_id_seq", "public.fe_chat_sessions"} <= set(names)
     return names
 
 
@@ -116,25 +116,55 @@ def test_the_service_executes_the_operations_and_the_seeds_functions_and_nothing
     assert not refused(db, "select public.cleanup_inactive_sessions()")
 
 
-def test_every_operation_runs_as_its_owner_with_an_empty_search_path_and_has_one_signature(
+def test_every_operation_runs_as_its_owner_and_has_one_signature(
     db: Connection,
 ) -> None:
     operations = [f for f in db.execute(FUNCTIONS) if f["name"].startswith("lull_")]
     assert [f["signature"] for f in operations if not f["definer"]] == []
-    assert [f["signature"] for f in operations if 'search_path=""' not in f["settings"]] == []
     names = [f["name"] for f in operations]
     assert sorted(names) == sorted(set(names))
+
+
+OPERATION_CALLS = """
+    select p.oid::regprocedure::text as signature,
+      format('select %s(%s)', p.oid::regproc, (
+        select string_agg(format('null::%s', format_type(a.type, null)), ', ' order by a.n)
+        from unnest(p.proargtypes) with ordinality a (type, n))) as call
+    from pg_proc p
+    where p.pronamespace = 'public'::regnamespace and (p.proname like 'lull\\_%'
+      or p.proname in ('cleanup_inactive_sessions', 'check_session_expiry'))
+"""
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+def test_every_operation_refuses_a_role_of_the_front_end_by_itself(db: Connection, role: str) -> None:
+    """Grants come back wrong from a dump."""
+    operations = db.execute(OPERATION_CALLS).fetchall()
+    assert len(operations) > 30
+    db.execute(f"grant execute on all functions in schema public to {role}")
+    db.execute(f"set role {role}")
+    for operation in operations:
+        refusal = pytest.raises(psycopg.errors.InsufficientPrivilege, match=f"The role {role} may not call")
+        with refusal, db.transaction():
+            db.execute(operation["call"])
+
+
+def test_the_service_the_login_of_ones_own_and_the_owner_are_admitted(db: Connection) -> None:
+    """Whether the role comes from the login or from `set role`, and with the owner's rights by membership."""
+    db.execute("create role deploy; grant postgres to deploy; create role stranger")
+    for role in ("none", "postgres", "service_role", "deploy"):
+        db.execute(f"set role {role}")
+        assert not refused(db, "select public.lull_stats()")
+        db.execute("reset role")
+    db.execute("grant execute on all functions in schema public to stranger")
+    db.execute("set role stranger")
+    assert refused(db, "select public.lull_stats()")
 
 
 def test_every_operation_has_a_statement_timeout(db: Connection) -> None:
     operations = [f for f in db.execute(FUNCTIONS) if f["name"].startswith("lull_")]
     unbounded = [f for f in operations if not any(s.startswith("statement_timeout=") for s in f["settings"])]
     assert [f["signature"] for f in unbounded] == []
-
-
-def test_every_function_of_ours_has_an_empty_search_path(db: Connection) -> None:
-    functions = db.execute(FUNCTIONS).fetchall()
-    assert [f["signature"] for f in functions if 'search_path=""' not in f["settings"]] == []
 
 
 def test_our_objects_belong_to_one_owner(db: Connection) -> None:

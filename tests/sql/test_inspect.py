@@ -27,7 +27,7 @@ def test_a_fresh_database_has_no_fault(db: Connection) -> None:
     assert all(found["indexes"].values())
     assert all(trigger["enabled"] for trigger in found["triggers"])
     assert (found["autovacuum"], found["cron_jobs"], found["callers"]) == (True, None, [])
-    assert {table["name"] for table in found["tables"]} >= {"lull.sessions", "lull.archive"}
+    assert {table["name"] for table in found["tables"]} >= {"lull.sessions", "lull.archive_pages"}
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_a_fresh_database_has_no_fault(db: Connection) -> None:
             {
                 (
                     "public.lull_stats(integer)",
-                    "whoever calls it",
-                    "does not run with its owner's rights and an empty search_path",
+                    "any caller",
+                    "does not run with its owner's rights and the search path pg_catalog, pg_temp",
                 )
             },
         ),
-        ("grant select on lull.archive to anon", {("lull.archive", "anon", "may be read or written")}),
+        ("grant select on lull.archive_pages to anon", {("lull.archive_pages", "anon", "may be read or written")}),
         (
             "grant select (title) on lull.sessions to authenticated",
             {("lull.sessions", "authenticated", "may be read or written")},
@@ -107,7 +107,7 @@ def test_options_of_a_table_decide_when_it_is_vacuumed(db: Connection) -> None:
     )
     tables = {table["name"]: table for table in call(db, "lull_inspect")["tables"]}
     assert (tables["lull.sessions"]["enabled"], tables["lull.sessions"]["limit"]) == (False, 7)
-    assert (tables["lull.archive"]["enabled"], tables["lull.archive"]["limit"]) == (True, 50)
+    assert (tables["lull.archive_pages"]["enabled"], tables["lull.archive_pages"]["limit"]) == (True, 50)
 
 
 def test_runs_are_counted_by_caller_and_each_policy_says_when_it_was_attended(db: Connection) -> None:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.sql.driver import Run, add_session, line, policies, scalar
+from tests.sql.driver import Run, add_session, call, line, policies, scalar
 from tests.sql.waiting import beside, wait_until_at
 from tests.sql_servers import Database
 
@@ -79,7 +79,7 @@ def test_two_lanes_take_each_row_once_and_share_the_work(sql_database: Database)
     report = line(run.finish(), DRAFTS)
     assert (report["outcome"], report["did"], report["would"]) == ("completed", 2000, 2000)
     assert report["pacing"]["lanes"] == 2
-    assert scalar(run.connection, "select count(distinct key) from lull.archive") == 2000
+    assert scalar(run.connection, "select count(distinct key) from lull.archive_keys") == 2000
     assert scalar(run.connection, "select count(*) from lull.session_events where event = 'archived'") == 2000
 
 
@@ -123,6 +123,24 @@ def test_a_lane_passes_over_what_the_other_holds_and_does_not_wait(sql_database:
         assert len(other.execute("select id from lull.sessions for update skip locked").fetchall()) == 6
     holding.rollback()
     assert run.lane(DRAFTS, 1, 100)["deleted"] == 10
+
+
+def test_slow_rows_keep_batches_short_from_the_second_one_on(sql_database: Database) -> None:
+    """At 10 ms a row, no batch takes more than 25 rows: nothing that waits for one of them waits for seconds."""
+    db = sql_database.connect()
+    db.execute("""
+        create function public.slow() returns trigger language plpgsql as $$
+        begin perform pg_sleep(0.01); return old; end $$;
+        create trigger slow before delete on lull.sessions for each row execute function public.slow();
+    """)
+    add_drafts(sql_database, 60)
+    run = opened(sql_database)
+    lease = {"p_run": run.id, "p_token": run.token}
+    taken: list[int] = []
+    while not taken or taken[-1]:
+        taken.append(call(db, "lull_cleanup_lane", **lease, p_policy=DRAFTS, p_size=None, p_lane=1)["locked"])
+    assert sum(taken) == 60 and taken[:2] == [1, 2]
+    assert max(taken) <= 25
 
 
 def test_lanes_do_not_take_one_another_for_somebody_else(sql_database: Database) -> None:
@@ -185,7 +203,8 @@ def test_a_batch_sees_who_came_and_went_while_it_was_at_work(sql_database: Datab
 def test_a_draft_activated_beside_two_lanes_is_not_lost(sql_database: Database) -> None:
     add_drafts(sql_database, 1500)
     keys = [
-        str(row["id"]) for row in sql_database.connect().execute("select id from lull.sessions order by random()").fetchall()
+        str(row["id"])
+        for row in sql_database.connect().execute("select id from lull.sessions order by random()").fetchall()
     ]
     run = opened(sql_database)
     user = sql_database.connect()
@@ -215,8 +234,14 @@ def test_a_batch_does_not_wait_for_its_wal_and_nothing_else_does_so(sql_database
     add_drafts(sql_database, 5)
     run = opened(sql_database)
     run.connection.execute("set synchronous_commit = on")
+    run.connection.execute("set application_name = 'a caller'")
     with run.connection.transaction():
-        run.lane(DRAFTS, 1, 5)
+        run.lane(DRAFTS, 1, 2)
+        assert scalar(run.connection, "show synchronous_commit") == "on", "the transaction is the caller's"
+        assert scalar(run.connection, "show application_name") == "a caller"
+    with run.connection.transaction():
+        batch = {"p_policy": DRAFTS, "p_size": 2, "p_lane": 1, "p_own_transaction": True}
+        call(run.connection, "lull_cleanup_lane", p_run=run.id, p_token=run.token, **batch)
         assert scalar(run.connection, "show synchronous_commit") == "off"
     with run.connection.transaction():
         run.finish()

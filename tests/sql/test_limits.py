@@ -204,5 +204,66 @@ def test_claiming_a_session_forgets_the_address_it_came_from(db: Connection) -> 
     session = create(db, OPEN, owner=None)["session"]["id"]
     hashes = "select client_hash is not null from lull.sessions"
     assert scalar(db, hashes)
-    call(db, "lull_claim_ownership", p_session=session, p_user=ADA, p_token_hash="ff" * 32)
+    call(db, "lull_claim_session", p_session=session, p_user=ADA, p_token_hash="ff" * 32)
     assert not scalar(db, hashes)
+
+
+@pytest.mark.parametrize("kind", ["chat", "room", "game"])
+@pytest.mark.parametrize(
+    ("stale_in", "waits"),
+    [("-3 hours", 300), ("2 minutes", 300), ("8 minutes", 1200), ("23 hours", 83_100)],
+)
+def test_the_wait_ends_with_the_first_cleanup_that_takes_an_open_draft(
+    kind: str, stale_in: str, waits: int, db: Connection
+) -> None:
+    limits = {**OPEN, "open_drafts": 2, "open_games": None, "interval_minutes": 15}
+    run_cleanup(db)
+    db.execute("update lull.cleanup_runs set started_at = now() - interval '10 minutes'")
+    for _ in range(2):
+        create(db, limits, kind=kind)
+    db.execute(
+        "update lull.sessions set last_activity_at = now() - interval '24 hours' + %s::interval "
+        "where id = (select min(id::text)::uuid from lull.sessions)",
+        [stale_in],
+    )
+    assert waits - 10 <= refused(db, limits, kind=kind)["retryAfter"] <= waits
+
+
+def test_forgotten_drafts_of_rooms_and_games_lock_no_owner_out(db: Connection) -> None:
+    for kind in ("room", "game"):
+        create(db, {**OPEN, "open_drafts": 2}, kind=kind)
+    db.execute("update lull.sessions set last_activity_at = now() - interval '25 hours'")
+    assert refused(db, {**OPEN, "open_drafts": 2})["retryAfter"] is not None
+    run_cleanup(db)
+    create(db, {**OPEN, "open_drafts": 2})
+    assert scalar(db, "select string_agg(kind, '') from lull.sessions") == "chat"
+
+
+def test_no_wait_is_named_when_no_cleanup_takes_the_drafts(db: Connection) -> None:
+    for _ in range(3):
+        create(db, OPEN)
+    db.execute("update lull.sessions set hold = true")
+    assert refused(db, OPEN)["retryAfter"] is None
+
+
+def test_a_claim_waits_for_a_creation_of_the_same_user(sql_database: Database, db: Connection) -> None:
+    first, second = sql_database.connect(), sql_database.connect()
+    limits = {**OPEN, "open_drafts": 1}
+    session = create(db, limits, owner=None)["session"]["id"]
+    first.execute("begin")
+    create(first, limits, owner=ADA)
+
+    def claim() -> str | None:
+        try:
+            call(second, "lull_claim_session", p_session=session, p_user=ADA, p_token_hash="ff" * 32,
+                p_limits=limits)  # fmt: skip
+        except psycopg.Error as error:
+            return error.sqlstate
+        return None
+
+    with beside() as start:
+        late = start(claim)
+        wait_until_blocked(db, second, first)
+        first.execute("commit")
+        assert late.result() == "PT429"
+    assert scalar(db, "select owner_id is null from lull.sessions where id = %s", session)

@@ -14,6 +14,8 @@ LEVELS = [
     ("abandoned-drafts", "chat", "draft"),
     ("orphaned-games", "game", "active"),
     ("empty-rooms", "room", "active"),
+    ("unopened-rooms", "room", "draft"),
+    ("unopened-games", "game", "draft"),
 ]
 
 
@@ -21,7 +23,9 @@ LEVELS = [
 def crowd(sql_database: Database) -> Connection:
     """20,000 sessions of every kind and status in random heap order, 5 % of each stale, some of them held."""
     db = sql_database.connect()
-    db.execute("select setseed(0.5)")  # else one crowd in thirty has too few stale rows of a kind for the plans below
+    db.execute(
+        "select setseed(0.5)"
+    )  # else one crowd in thirty has too few stale rows of a kind for the plans below
     db.execute("""
         insert into lull.sessions (kind, status, last_activity_at, hold, first_message_at, paused_at, ended_at)
         select k, s, now() - case when r < 0.05 then interval '40 hours' else interval '1 minute' end
@@ -61,16 +65,20 @@ def test_the_selection_reads_stale_rows_only_through_the_index(
         f"select last_activity_at as clock, array[id::text] as key {stale} order by 1, id offset 20"
     ).fetchone()
     assert middle
-    cursor = [middle["clock"], middle["key"]] if resumed else [None, None]
-    query = scalar(
-        crowd,
-        "select 'select t.ctid from ' || lull.stale_rows(p, now() - p.age, %s, %s) || ' limit 30 for update skip locked' "
-        "from lull.policies p where name = %s",
-        *cursor,
-        policy,
-    )
+    run = Run.begin(crowd, policy)
+    run.open(policy)
+    statement = "next_statement" if resumed else "first_statement"
+    query = scalar(crowd, f"select {statement} from lull.compiled_policies where policy = %s", policy)
+    cutoff = scalar(crowd, "select cutoff from lull.cleanup_run_policies where policy = %s", policy)
+    for name, value in {
+        "$1": f"'{cutoff}'::timestamptz",
+        "$2": "30",
+        "$3": f"'{middle['clock']}'::timestamptz",
+        "$4": f"'{{{middle['key'][0]}}}'::text[]",
+    }.items():
+        query = query.replace(name, value)
     plan = scalar(crowd, f"explain (analyze, buffers, format json) {query}")[0]["Plan"]
-    scans = [node for node in nodes(plan) if "Scan" in node["Node Type"]]
+    scans = [node for node in nodes(plan) if node.get("Relation Name") == "sessions"]
     assert [scan["Node Type"] for scan in scans] == ["Index Scan"]
     assert "Sort" not in {node["Node Type"] for node in nodes(plan)}
     assert scans[0]["Actual Rows"] == 30
@@ -103,7 +111,8 @@ def test_the_last_batch_touches_no_more_than_the_first_beside_an_open_transactio
         select 'chat', now() - interval '30 hours' - random() * interval '9 days' from generate_series(1, 20000) order by random()
     """)
     db.execute(
-        "insert into lull.session_participants (session_id) select id from lull.sessions order by random()"
+        "insert into lull.session_participants (session_id, last_seen_at) "
+        "select id, now() - interval '99 days' from lull.sessions order by random()"
     )
     db.execute("analyze")
     pin.execute("begin isolation level repeatable read")

@@ -7,6 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from infra.local.environment import ROOT
+from tests.docs.blocks import blocks_of
 from tests.sql.driver import Run, add_session, call, line, policies, run_cleanup, scalar
 from tests.sql.team_tables import snapshot
 from tests.sql_servers import Connection, Database
@@ -114,6 +116,13 @@ def test_the_conversion_rate_of_the_last_seven_days(db: Connection) -> None:
     assert (row["total_drafts"], row["activated"], str(row["conversion_rate_percent"])) == (3, 2, "66.67")
 
 
+def test_the_conversion_rate_in_our_pages_is_the_seed_s_and_survives_an_empty_table(db: Connection) -> None:
+    [ours] = [b.text for b in blocks_of(ROOT / "docs" / "deploy.md") if "conversion_rate_percent" in b.text and b.kind == "sql"]
+    assert " ".join(ours.replace("NULLIF(COUNT(*), 0)", "COUNT(*)").split()) == " ".join(CONVERSION.split())
+    row = db.execute(ours.encode()).fetchone()
+    assert row == {"total_drafts": 0, "activated": 0, "conversion_rate_percent": None}
+
+
 def test_active_sessions_count_and_sessions_by_activity(db: Connection) -> None:
     for status, idle in [
         ("active", "2 hours"),
@@ -142,22 +151,26 @@ def test_participant_activity(db: Connection) -> None:
     assert row["last_activity"].isoformat().startswith("2025-12-31T23:55:00")
 
 
-def test_the_indexes_exist_by_their_names_and_the_first_serves_its_query(db: Connection) -> None:
-    indexes = "select indexname, tablename from pg_indexes where schemaname = 'lull' and indexname like 'idx%%' order by 1"
+def test_the_indexes_exist_by_their_names_and_the_query_runs(db: Connection) -> None:
+    """No index has last_seen_at, so that a heartbeat writes none; the first serves a session's participants."""
+    indexes = (
+        "select indexname, tablename from pg_indexes where schemaname = 'lull' and indexname like 'idx%%' order by 1"
+    )
     assert [tuple(row.values()) for row in db.execute(indexes.replace("%%", "%"))] == [
         ("idx_reading_sessions_updated_at", "sessions"),
         ("idx_session_participants_last_seen", "session_participants"),
     ]
-    room = add_session(db, kind="room", status="active")
+    rooms = [add_session(db, kind="room", status="active") for _ in range(40)]
     db.execute(
         "insert into lull.session_participants (session_id, last_seen_at) "
-        "select %s, now() - n * interval '1 second' from generate_series(1, 4000) n",
-        (room,),
+        "select room::uuid, now() - n * interval '10 minutes' from unnest(%s::text[]) room, generate_series(1, 100) n",
+        (rooms,),
     )
     db.execute("analyze lull.session_participants")
-    plan = "\n".join(row["QUERY PLAN"] for row in db.execute(INDEXES))
+    assert "Rows Removed by Filter: 200" in "\n".join(row["QUERY PLAN"] for row in db.execute(INDEXES))
+    of_one = "explain select max(last_seen_at) from lull.session_participants where session_id = %s"
+    plan = "\n".join(row["QUERY PLAN"] for row in db.execute(of_one, (rooms[0],)))
     assert "idx_session_participants_last_seen" in plan
-    assert "rows=400" in plan
 
 
 def test_cleanup_inactive_sessions_removes_idle_rooms_and_no_other_session(db: Connection) -> None:
@@ -171,8 +184,20 @@ def test_cleanup_inactive_sessions_removes_idle_rooms_and_no_other_session(db: C
     ]
     assert scalar(db, CLEANUP) == 2
     assert {str(row["id"]) for row in db.execute("select id from lull.sessions")} == set(kept)
-    assert {row["key"] for row in db.execute("select key from lull.archive")} == set(stale)
+    assert {row["key"] for row in db.execute("select key from lull.archive_keys")} == set(stale)
     assert scalar(db, CLEANUP) == 0
+
+
+def test_cleanup_inactive_sessions_keeps_a_room_whose_participant_was_seen_a_minute_ago(db: Connection) -> None:
+    rooms = [add_session(db, kind="room", status="active", idle="9 days") for _ in range(2)]
+    for room, seen in zip(rooms, ("1 minute", "61 minutes"), strict=True):
+        db.execute(
+            "insert into lull.session_participants (session_id, name, last_seen_at) values "
+            "(%(room)s, 'one', now() - interval '2 hours'), (%(room)s, 'two', now() - %(seen)s::interval)",
+            {"room": room, "seen": seen},
+        )
+    assert scalar(db, CLEANUP) == 1
+    assert [str(row["id"]) for row in db.execute("select id from lull.sessions")] == rooms[:1]
 
 
 def test_cleanup_inactive_sessions_is_a_run_like_any_other(db: Connection) -> None:
@@ -196,7 +221,7 @@ def test_cleanup_inactive_sessions_stopped_by_the_breaker_raises_and_changes_not
     for _ in range(3):
         add_session(db, kind="room", status="active")
     run_cleanup(db, "stale-user-sessions", p_policies=policies(empty_rooms={"max_rows": 2}))
-    tables = ("lull.sessions", "lull.archive", "lull.cleanup_runs", "lull.session_events")
+    tables = ("lull.sessions", "lull.archive_pages", "lull.cleanup_runs", "lull.session_events")
     before = snapshot(db, *tables)
     with pytest.raises(psycopg.Error, match=r"No room was touched: 3 rows would go and the limit is 2\."):
         db.execute(CLEANUP)
@@ -208,12 +233,15 @@ def test_cleanup_inactive_sessions_with_a_room_that_refuses_raises_and_changes_n
 ) -> None:
     add_session(db, kind="room", status="active")
     room = add_session(db, kind="room", status="active")
-    db.execute("create table receipts (session_id uuid references lull.sessions on delete restrict)")
-    db.execute("insert into receipts values (%s)", (room,))
-    before = snapshot(db, "lull.sessions", "lull.archive", "lull.cleanup_runs")
+    db.execute(f"""
+        create function public.keep() returns trigger language plpgsql as $$
+        begin if old.id = '{room}' then raise exception 'there are receipts'; end if; return old; end $$;
+        create trigger keep before delete on lull.sessions for each row execute function public.keep();
+    """)
+    before = snapshot(db, "lull.sessions", "lull.archive_pages", "lull.cleanup_runs")
     with pytest.raises(psycopg.Error, match=r"No room was removed: .*receipts"):
         db.execute(CLEANUP)
-    assert snapshot(db, "lull.sessions", "lull.archive", "lull.cleanup_runs") == before
+    assert snapshot(db, "lull.sessions", "lull.archive_pages", "lull.cleanup_runs") == before
 
 
 def test_cleanup_inactive_sessions_beside_a_run_is_0_and_a_notice(db: Connection) -> None:
@@ -250,7 +278,10 @@ def test_check_session_expiry_of_a_cleaned_and_of_a_purged_room_is_true(db: Conn
     room = add_session(db, kind="room", status="active")
     scalar(db, CLEANUP)
     assert expired(db, room) is True
-    db.execute("update lull.archive set purge_after = now() - interval '1 second' where key = %s", (room,))
+    db.execute(
+        "update lull.archive_pages set purge_after = now() - interval '1 second' where id in (select page from lull.archive_keys where key = %s)",
+        (room,),
+    )
     assert line(run_cleanup(db, "purge"), "purge")["did"] == 1
     assert expired(db, room) is True
 
@@ -261,9 +292,7 @@ def seen(db: Connection, change: str) -> float:
     insert = "insert into lull.session_participants (session_id, last_seen_at) values (%s, now() - interval '1 hour')"
     db.execute(insert, (room,))
     db.execute(f"update lull.session_participants set {change} where session_id = %s", (room,))
-    ago = (
-        "select extract(epoch from now() - last_seen_at) from lull.session_participants where session_id = %s"
-    )
+    ago = "select extract(epoch from now() - last_seen_at) from lull.session_participants where session_id = %s"
     return float(scalar(db, ago, room))
 
 
@@ -277,9 +306,7 @@ def test_updating_a_participant_never_moves_last_seen_at_back(db: Connection) ->
     room = add_session(db, kind="room", status="active")
     insert = "insert into lull.session_participants (session_id, last_seen_at) values (%s, now() + interval '1 hour')"
     db.execute(insert, (room,))
-    db.execute(
-        "update lull.session_participants set name = 'Ada', is_active = false where session_id = %s", (room,)
-    )
+    db.execute("update lull.session_participants set name = 'Ada', is_active = false where session_id = %s", (room,))
     assert scalar(db, "select last_seen_at > now() + interval '59 minutes' from lull.session_participants")
 
 

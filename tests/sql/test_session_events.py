@@ -1,4 +1,4 @@
-"""The ledger of a session: what its owner reads of it, and what is broadcast where Supabase Realtime is there."""
+"""The events of a session: what its owner can read, and what is broadcast where Supabase Realtime is installed."""
 
 import json
 from typing import Any
@@ -57,7 +57,28 @@ def test_every_transition_is_broadcast_privately_to_the_session(sent: Connection
 def test_a_game_is_broadcast_under_its_own_name_too(sent: Connection) -> None:
     game = add_session(sent, "game")
     act(sent, game, "lull_activate_session")
-    assert [topic for _, topic, _ in topics(sent)] == [f"session:{game}", f"game:{game}"]
+    assert [(event, topic) for event, topic, _ in topics(sent)] == [
+        ("activated", f"session:{game}"),
+        ("activated", f"game:{game}"),
+        ("initialized", f"game:{game}"),
+    ]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_events_of_a_command_are_broadcast_once_each_without_its_state(sent: Connection, fails: bool) -> None:
+    """A broadcast that fails undoes nothing."""
+    game = add_session(sent, "game", "active")
+    if fails:
+        sent.execute("alter table realtime.sent add check (topic is null)")
+    command = {"id": "c-1", "hash": "00", "name": "guess", "version": 1, "patch": {"secret": "tea"}}
+    command["events"] = [{"event": "guessed", "data": {"by": "ada"}}]
+    call(sent, "lull_apply_command", p_session=game, p_command=command, p_max_state_bytes=1000)
+    told = [] if fails else [(name, f"game:{game}", True) for name in ("command_processed", "guessed")]
+    assert topics(sent) == told
+    payloads = sent.execute("select payload::text as payload from realtime.sent").fetchall()
+    assert "tea" not in str(payloads)
+    logged = sent.execute("select event from lull.session_events order by id").fetchall()
+    assert [row["event"] for row in logged] == ["command_processed", "guessed"]
 
 
 def test_a_broadcast_that_fails_undoes_nothing(sent: Connection) -> None:

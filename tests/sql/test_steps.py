@@ -63,7 +63,7 @@ def test_a_step_does_a_usual_run_from_its_begin_to_its_end_and_the_next_one_noth
     kept = {add_session(db, hold=True), add_session(db, idle="23 hours"), add_session(db, status="active")}
     done = step(db)
     assert (done["did"], done["status"], done["rows"]) == ("finished", "completed", 2)
-    assert {row["key"] for row in db.execute("select key from lull.archive")} == stale
+    assert {row["key"] for row in db.execute("select key from lull.archive_keys")} == stale
     assert {str(row["id"]) for row in db.execute("select id from lull.sessions")} == kept
     assert report(db)["caller"] == "pg_cron"
     again = step(db)
@@ -82,7 +82,7 @@ def test_a_long_run_goes_on_from_step_to_step_under_one_lease(sql_database: Data
         assert step(sql_database.connect(), 10)["run_id"] == first["run_id"]
     assert ticks(db, 10) == ["finished"]
     assert (report(db)["status"], line(report(db), DRAFTS)["did"]) == ("completed", 35)
-    assert scalar(db, "select count(*) from lull.archive") == 35
+    assert scalar(db, "select count(*) from lull.archive_keys") == 35
 
 
 def test_the_run_of_somebody_else_is_left_alone(db: Connection) -> None:
@@ -113,7 +113,7 @@ def test_a_pause_is_respected_and_nobody_is_alarmed(db: Connection) -> None:
     step(db, 10)
     db.execute("insert into lull.switches (name, is_on, reason) values ('cleanup', true, 'moving house')")
     assert ticks(db) == ["finished"]
-    assert (report(db)["status"], scalar(db, "select count(*) from lull.sessions")) == ("stopped", 20)
+    assert (report(db)["status"], scalar(db, "select count(*) from lull.sessions")) == ("partial", 20)
     assert call(db, "lull_watch_cleanup") == {"status": "paused"}
     let_time_pass(db)
     assert "paused since" in str(step(db)["message"])
@@ -125,11 +125,11 @@ def test_the_breaker_stops_its_policy_alone_and_the_watch_says_so_until_a_run_is
     db.execute("update lull.policies set max_rows = 10 where name = %s", [DRAFTS])
     assert call(db, "lull_watch_cleanup") == {"status": "none"}
     assert step(db)["status"] == "stopped"
-    assert scalar(db, "select array_agg(key) from lull.archive") == [room]
+    assert scalar(db, "select array_agg(key) from lull.archive_keys") == [room]
     with pytest.raises(psycopg.Error, match="was stopped: abandoned-drafts: 11 rows would go and") as raised:
         call(db, "lull_watch_cleanup")
     assert raised.value.sqlstate == "PT409"
-    run_cleanup(db, DRAFTS, p_max_rows=11)
+    run_cleanup(db, DRAFTS, p_policies=policies(abandoned_drafts={"max_rows": 10}), p_max_rows=11)
     let_time_pass(db)
     assert step(db)["status"] == "completed"
     assert call(db, "lull_watch_cleanup") == {"status": "completed"}
@@ -138,14 +138,17 @@ def test_the_breaker_stops_its_policy_alone_and_the_watch_says_so_until_a_run_is
 def test_a_poison_row_is_halved_down_to_across_steps_and_everything_else_goes(db: Connection) -> None:
     add_drafts(db, 60)
     poison = scalar(db, "select id::text from lull.sessions order by last_activity_at offset 33 limit 1")
-    db.execute("create table public.audit (session_id uuid references lull.sessions on delete restrict)")
-    db.execute("insert into public.audit values (%s)", [poison])
+    db.execute(f"""
+        create function public.keep() returns trigger language plpgsql as $$
+        begin if old.id = '{poison}' then raise exception 'this one stays'; end if; return old; end $$;
+        create trigger keep before delete on lull.sessions for each row execute function public.keep();
+    """)
     room = add_session(db, "room", "active", "2 hours")
     ticks(db, 13)
     drafts = line(report(db), DRAFTS)
     assert (drafts["outcome"], drafts["did"]) == ("failed", 59)
     assert [row["key"] for row in drafts["skipped_rows"]] == [poison]
-    assert scalar(db, "select count(*) from lull.archive where key = %s", room) == 1
+    assert scalar(db, "select count(*) from lull.archive_keys where key = %s", room) == 1
     with pytest.raises(psycopg.Error, match="failed: abandoned-drafts: 1 row could not be deleted") as raised:
         call(db, "lull_watch_cleanup")
     assert raised.value.sqlstate == "PT500"
@@ -175,11 +178,9 @@ def test_a_policy_that_cannot_be_counted_in_time_fails_alone(db: Connection) -> 
         "update lull.targets set unless = $$t.kind = 'room' and pg_sleep(60)::text is null$$ "
         "where name = 'lull.sessions'"
     )
-    db.execute("set statement_timeout = '600ms'")
+    db.execute("set statement_timeout = '1200ms'")
     assert ticks(db) == ["undone", "began", "undone", "worked", "undone", "noted", "finished"]
-    assert str(line(report(db), "empty-rooms")["error"]).startswith(
-        "reading its rows took longer than a step"
-    )
+    assert str(line(report(db), "empty-rooms")["error"]).startswith("reading its rows took longer than a step")
     assert line(report(db), DRAFTS)["did"] == 1
     assert scalar(db, "select id::text from lull.sessions") == room
 
@@ -188,8 +189,7 @@ def test_an_error_in_one_policy_does_not_stop_the_others(db: Connection) -> None
     add_session(db)
     room = add_session(db, "room", "active", "2 hours")
     db.execute(
-        "update lull.targets set unless = $$t.kind = 'room' and 1 / (t.version - 1) = 1$$ "
-        "where name = 'lull.sessions'"
+        "update lull.targets set unless = $$t.kind = 'room' and 1 / (t.version - 1) = 1$$ where name = 'lull.sessions'"
     )
     assert step(db)["status"] == "failed"
     assert line(report(db), "empty-rooms")["error"] == "division by zero"
@@ -201,7 +201,7 @@ def test_bytes_are_left_to_a_run_over_http(db: Connection) -> None:
     session = add_session(db)
     db.execute("insert into lull.session_files (session_id, bucket, path) values (%s, 'b', 'p')", [session])
     step(db)
-    db.execute("update lull.archive set purge_after = now() - interval '1 second'")
+    db.execute("update lull.archive_pages set purge_after = now() - interval '1 second'")
     let_time_pass(db)
     assert step(db)["status"] == "completed"
     assert scalar(db, "select path from lull.file_removals") == "p"
@@ -210,15 +210,18 @@ def test_bytes_are_left_to_a_run_over_http(db: Connection) -> None:
 
 @pytest.fixture
 def held(sql_database: Database, db: Connection) -> tuple[Connection, str]:
-    """A run that steps began, and a stale draft at which its next step is held: its child is locked by somebody."""
+    """A run that steps began, and a stale draft at which its next step is held: no batch can archive."""
     never_give_up(db)
     add_drafts(db, 1)
     session = add_session(db)
-    db.execute("insert into lull.session_participants (session_id, name) values (%s, 'Ada')", [session])
+    db.execute(
+        "insert into lull.session_participants (session_id, name, last_seen_at) values (%s, 'Ada', now() - interval '9 days')",
+        [session],
+    )
     assert step(db, 1)["did"] == "worked"
     holder = sql_database.connect()
     holder.execute("begin")
-    holder.execute("select 1 from lull.session_participants for update")
+    holder.execute("lock table lull.archive_pages in share mode")
     return holder, session
 
 
@@ -275,9 +278,7 @@ def test_every_activation_that_was_told_success_exists_after_a_run_of_many_steps
     sql_database: Database, db: Connection
 ) -> None:
     add_drafts(db, 900)
-    drafts = [
-        str(row["id"]) for row in db.execute("select id from lull.sessions order by last_activity_at desc")
-    ]
+    drafts = [str(row["id"]) for row in db.execute("select id from lull.sessions order by last_activity_at desc")]
     random.Random(7).shuffle(drafts)
     chosen = [drafts[client:600:CLIENTS] for client in range(CLIENTS)]
     go = threading.Barrier(CLIENTS + 1)
@@ -301,7 +302,7 @@ def test_every_activation_that_was_told_success_exists_after_a_run_of_many_steps
     active = {str(row["id"]) for row in db.execute("select id from lull.sessions where status = 'active'")}
     assert active == set(drafts[:600])
     restored = scalar(db, "select count(*) from lull.session_events where event = 'restored'")
-    assert line(report(db), DRAFTS)["did"] == scalar(db, "select count(*) from lull.archive") + restored
+    assert line(report(db), DRAFTS)["did"] == scalar(db, "select count(*) from lull.archive_keys") + restored
 
 
 def test_a_run_that_pg_cron_left_behind_holds_nobody_up_when_its_lease_is_over(db: Connection) -> None:

@@ -42,6 +42,4 @@ def wait_until_at(observer: Connection, working: Connection, event: str) -> None
 
 def never_give_up(connection: Connection) -> None:
     """Let a batch wait for locks as long as a test holds it (its own limit is a tenth of a second)."""
-    connection.execute(
-        "alter function public.lull_cleanup_lane set lock_timeout = '60s'"
-    )
+    connection.execute("alter function public.lull_cleanup_lane set lock_timeout = '60s'")

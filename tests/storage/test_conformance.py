@@ -10,6 +10,7 @@ words an error differently, the stand-in is what has to change.
 """
 
 import os
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,12 +19,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api.file_storage import FileStorage, StorageRefused, StoredFile
+from api.storage import FileStorage, StorageRefused, StoredFile
 from tests.calls import settings
 
 BUCKET = "lull-conformance"
 # Read when the module is: the session's fixtures make the tests forget the developer's environment.
 PROJECT = {name: os.environ.get(name, "") for name in ("SUPABASE_URL", "SUPABASE_SECRET_KEY")}
+LIMITS = {"file_size_limit": 1000, "allowed_mime_types": ["image/*", "text/plain", "text/html"]}
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
 
@@ -46,6 +48,7 @@ def admin_http(project: dict[str, str]) -> Iterator[httpx.Client]:
         if not client.get(f"/bucket/{BUCKET}").is_success:
             made = client.post("/bucket", json={"id": BUCKET, "name": BUCKET, "public": False})
             made.raise_for_status()
+        client.put(f"/bucket/{BUCKET}", json={"public": False, **LIMITS}).raise_for_status()
         yield client
 
 
@@ -63,7 +66,7 @@ def files(project: dict[str, str], admin_http: httpx.Client) -> FileStorage:
 
 @pytest.fixture
 def path(files: FileStorage) -> Iterator[str]:
-    """A path as the sessions wing makes them; whatever is there goes after the test."""
+    """A path as the feature sessions makes them; the object is removed after the test."""
     path = f"sessions/{uuid4()}/{uuid4()}/Ada_s_photo.png"
     yield path
     files.remove(BUCKET, [path])
@@ -182,3 +185,113 @@ def test_remove_says_what_it_removed_and_nothing_of_the_rest(
     folder = path.rpartition("/")[0]
     assert files.remove(BUCKET, [path, folder, f"{folder}/none.png"]) == {path}
     assert files.remove(BUCKET, [path]) == set()
+
+
+def test_a_move_takes_the_bytes_out_of_reach_of_the_upload_url(
+    files: FileStorage, browser: httpx.Client, path: str
+) -> None:
+    """What completing a file relies on."""
+    url = files.sign_upload(BUCKET, f"uploads/{path}").url
+    put(browser, url)
+    files.move(BUCKET, f"uploads/{path}", path)
+    assert files.describe(BUCKET, path) == StoredFile(len(PNG), "image/png")
+    assert files.describe(BUCKET, f"uploads/{path}") is None
+    put(browser, url, b"more")
+    files.move(BUCKET, f"uploads/{path}", path)  # taken: nothing is replaced
+    assert files.describe(BUCKET, path) == StoredFile(len(PNG), "image/png")
+    assert files.remove(BUCKET, [f"uploads/{path}"]) == {f"uploads/{path}"}
+    files.move(BUCKET, f"uploads/{path}", path)  # not there: nothing happens
+
+
+def tus(url: str, body: bytes, kind: str = "image/png") -> tuple[httpx.URL, dict[str, str]]:
+    """Where to begin a resumable upload with a signed URL's token, and by which headers."""
+    signed = httpx.URL(url)
+    name = signed.path.partition(f"/upload/sign/{BUCKET}/")[2]
+    said = {"bucketName": BUCKET, "objectName": name, "contentType": kind}
+    metadata = ",".join(f"{key} {b64encode(value.encode()).decode()}" for key, value in said.items())
+    headers = {"tus-resumable": "1.0.0", "x-signature": signed.params["token"], "upload-metadata": metadata}
+    return signed.copy_with(path="/storage/v1/upload/resumable/sign", query=None), {
+        **headers, "upload-length": str(len(body))
+    }  # fmt: skip
+
+
+def test_the_same_token_opens_a_resumable_upload_which_replaces_what_is_there(
+    files: FileStorage, browser: httpx.Client, path: str
+) -> None:
+    """Why a file that is completed must not stay where its upload URL leads."""
+    url = files.sign_upload(BUCKET, path).url
+    put(browser, url)
+    begin, headers = tus(url, b"something else")
+    made = browser.post(begin, headers=headers)
+    assert made.status_code == 201
+    where = made.headers["location"]
+    for offset, part in ((0, b"something "), (10, b"else")):
+        progress = browser.head(where, headers=headers)
+        assert progress.headers["upload-offset"] == str(offset)
+        content = {"upload-offset": str(offset), "content-type": "application/offset+octet-stream"}
+        assert browser.patch(where, content=part, headers=headers | content).status_code == 204
+    assert files.describe(BUCKET, path) == StoredFile(14, "image/png")
+
+
+def test_no_resumable_upload_without_a_token_for_that_path(
+    files: FileStorage, browser: httpx.Client, path: str
+) -> None:
+    begin, headers = tus(files.sign_upload(BUCKET, path).url, PNG)
+    _, elsewhere = tus(files.sign_upload(BUCKET, f"{path}.other").url, PNG)
+    bare = {name: value for name, value in headers.items() if name != "x-signature"}
+    for wrong in (bare, headers | {"x-signature": elsewhere["x-signature"]}):
+        assert 400 <= browser.post(begin, headers=wrong).status_code < 500
+    assert files.describe(BUCKET, path) is None
+
+
+def test_the_limits_of_the_bucket_hold_on_every_way_in(
+    files: FileStorage, browser: httpx.Client, admin_http: httpx.Client, path: str
+) -> None:
+    url = files.sign_upload(BUCKET, path).url
+    for body, kind, code in ((b"x" * 1001, "image/png", "413"), (b"x", "application/pdf", "415")):
+        begin, headers = tus(url, body, kind)
+        answers = [
+            put(browser, url, body, kind),
+            admin_http.post(f"/object/{BUCKET}/{path}", content=body, headers={"content-type": kind}),
+            browser.post(begin, headers=headers),
+        ]
+        for answer in answers:
+            told = str(answer.status_code)
+            if told == "400":
+                told = str(answer.json()["statusCode"])
+            assert told == code, answer.text
+    assert files.describe(BUCKET, path) is None
+
+
+def test_a_token_is_for_one_action(files: FileStorage, browser: httpx.Client, path: str) -> None:
+    upload = files.sign_upload(BUCKET, path).url
+    put(browser, upload)
+    download = files.sign_download(BUCKET, path, name="a.png", seconds=60) or ""
+    as_download = upload.replace("/object/upload/sign/", "/object/sign/")
+    assert browser.get(as_download).status_code == 400
+    files.remove(BUCKET, [path])
+    as_upload = download.replace("/object/sign/", "/object/upload/sign/")
+    assert put(browser, as_upload).status_code == 400
+    assert files.describe(BUCKET, path) is None
+
+
+def test_a_download_is_sent_in_part_or_not_at_all_and_is_no_page(
+    files: FileStorage, browser: httpx.Client, path: str
+) -> None:
+    put(browser, files.sign_upload(BUCKET, path).url, b"<p>0123456789", "text/html")
+    url = files.sign_download(BUCKET, path, name="a.html", seconds=60) or ""
+    whole = browser.get(url)
+    assert whole.headers["content-type"].partition(";")[0] == "text/plain"
+    assert whole.headers["accept-ranges"] == "bytes"
+    assert whole.headers["x-robots-tag"] == "none"
+    part = browser.get(url, headers={"range": "bytes=3-5"})
+    assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"012", "bytes 3-5/13")
+    assert browser.get(url, headers={"range": "bytes=-2"}).content == b"89"
+    assert browser.get(url, headers={"if-none-match": whole.headers["etag"]}).status_code == 304
+
+
+def test_an_object_without_metadata_of_its_own_has_an_empty_one(
+    files: FileStorage, browser: httpx.Client, admin_http: httpx.Client, path: str
+) -> None:
+    put(browser, files.sign_upload(BUCKET, path).url)
+    assert admin_http.get(f"/object/info/{BUCKET}/{path}").json()["metadata"] == {}

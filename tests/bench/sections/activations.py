@@ -18,7 +18,7 @@ from functools import partial
 from infra.local import ports
 from infra.local.environment import ROOT
 from infra.local.processes import Child
-from tests.bench.room import Room
+from tests.bench.context import Context
 from tests.bench.servers import HAS_DIRECT_TRANSPORT, Project, Servers, api_environment, quiet, uvicorn
 
 NODE, POSTGREST = "node-supabase-js", "lull-postgrest"
@@ -38,25 +38,25 @@ def _server(servers: Servers, project: Project, name: str, port: int) -> tuple[l
     return uvicorn(port), api_environment(project, {}, direct=name == "lull-direct")
 
 
-def warm(room: Room) -> None:
+def warm(context: Context) -> None:
     """Activate at 16 clients; PostgREST by itself, too, for what the servers in front of it add."""
-    with room.bases.copy(room.size.lull) as copy, room.servers.project(copy.database) as project:
+    with context.bases.copy(context.size.lull) as copy, context.servers.project(copy.database) as project:
         ids = _drafts(project)
         with ExitStack() as running:
             urls = {"postgrest": project.url}
             for name in SERVED:
                 port = ports.find_free()
-                command, environ = _server(room.servers, project, name, port)
-                child = Child(name, command, environ=environ, cwd=ROOT, log=room.servers.home / f"{name}.log")
+                command, environ = _server(context.servers, project, name, port)
+                child = Child(name, command, environ=environ, cwd=ROOT, log=context.servers.home / f"{name}.log")
                 running.callback(child.stop)
                 child.wait_ready(partial(ports.answers, port))
                 urls[name] = f"http://{ports.HOST}:{port}"
                 _load(project, name, urls[name], ids, 1)
-            for turn in range(1, room.size.rounds + 1):
+            for turn in range(1, context.size.rounds + 1):
                 for name, url in urls.items():
-                    with room.said(f"round {turn}, {name}") as words:
-                        measured = _load(project, name, url, ids, room.size.warm_seconds)
-                        room.results.add("warm", name, turn, **measured)
+                    with context.said(f"round {turn}, {name}") as words:
+                        measured = _load(project, name, url, ids, context.size.warm_seconds)
+                        context.results.add("warm", name, turn, **measured)
                         words += [f"{measured['requests_per_second']:.0f}/s"]
 
 
@@ -79,17 +79,17 @@ def _load(project: Project, name: str, url: str, ids: Iterator[str], seconds: fl
     return {name: measured[name] for name in ("requests_per_second", "p50_ms", "p99_ms")}
 
 
-def cold(room: Room) -> None:
+def cold(context: Context) -> None:
     """Start a server, and activate as soon as it listens; bytecode was written before."""
-    with room.bases.copy(room.size.lull) as copy, room.servers.project(copy.database) as project:
+    with context.bases.copy(context.size.lull) as copy, context.servers.project(copy.database) as project:
         ids = _drafts(project)
-        for turn in range(room.size.cold_starts + 1):
+        for turn in range(context.size.cold_starts + 1):
             for name in SERVED:
-                milliseconds = 1000 * _first_answer(room.servers, project, name, next(ids))
+                milliseconds = 1000 * _first_answer(context.servers, project, name, next(ids))
                 if turn:  # the first one of each writes bytecode and reads everything from the disk
-                    room.results.add("cold", name, turn, first_answer_ms=milliseconds)
+                    context.results.add("cold", name, turn, first_answer_ms=milliseconds)
     for name in SERVED:
-        print(f"  {name}: {room.results.median('cold', name, 'first_answer_ms'):.0f} ms")
+        print(f"  {name}: {context.results.median('cold', name, 'first_answer_ms'):.0f} ms")
 
 
 def _first_answer(servers: Servers, project: Project, name: str, session: str) -> float:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from infra.local.environment import ROOT
 from tests.bench.bases import Copy
-from tests.bench.contender import LULL_ARCHIVE, LULL_PLAIN, ONE_SHOT, SQLALCHEMY, SUPABASE_JS, Contender
+from tests.bench.contender import CRON_STEPS, LULL_ARCHIVE, LULL_PLAIN, ONE_SHOT, SQLALCHEMY, SUPABASE_JS, Contender
+from tests.bench.context import Context
 from tests.bench.measures import Watch, quantile
-from tests.bench.room import Room
 from tests.bench.servers import Servers, quiet
 
 SECTION = "beside"
 EVERY_ROUND = (ONE_SHOT, LULL_PLAIN, LULL_ARCHIVE)
-FIRST_ROUND = (SUPABASE_JS, SQLALCHEMY)  # they take half a minute each
+FIRST_ROUND = (SUPABASE_JS, CRON_STEPS, SQLALCHEMY)  # they take up to half a minute each
 _BIN = 0.25  # seconds, of the picture
 
 
@@ -36,37 +36,37 @@ class Activation:
     session: str
 
 
-def beside(room: Room) -> None:
+def beside(context: Context) -> None:
     """Measure activations while nothing else happens, then while a contender purges."""
-    bases = {"plain": room.size.plain, "lull": room.size.lull}
-    for turn in range(1, room.size.rounds + 1):
+    bases = {"plain": context.size.plain, "lull": context.size.lull}
+    for turn in range(1, context.size.rounds + 1):
         for contender in EVERY_ROUND + (FIRST_ROUND if turn == 1 else ()):
-            with room.said(f"round {turn}, {contender.title}") as words, room.bases.copy(bases[contender.shape]) as copy:
-                measured = _measure(room, copy, contender, turn)
-                room.results.add(SECTION, contender.name, turn, **measured)
+            with context.said(f"round {turn}, {contender.title}") as words, context.bases.copy(bases[contender.shape]) as copy:
+                measured = _measure(context, copy, contender, turn)
+                context.results.add(SECTION, contender.name, turn, **measured)
                 words += [
                     f"p99 {measured['p99_idle_ms']:.1f} ms idle, {measured['p99_during_ms']:.1f} ms during",
                     f"{measured['lost']:.0f} lost of {measured['activated']:.0f}",
                 ]
 
 
-def _measure(room: Room, copy: Copy, contender: Contender, turn: int) -> dict[str, float]:
-    servers, activations = room.servers, list[Activation]()
+def _measure(context: Context, copy: Copy, contender: Contender, turn: int) -> dict[str, float]:
+    servers, activations = context.servers, list[Activation]()
     with (
         contender.start(servers, copy, contender.variables) as started,
         _traffic(servers, copy, activations),
         Watch(servers, copy.database, started.pid, waits=True) as watch,
     ):
-        time.sleep(room.size.idle_seconds)
+        time.sleep(context.size.idle_seconds)
         began = time.monotonic()
         seconds = started.work()
         ended = time.monotonic()
     told = [each.session for each in activations if each.answer in ("activated", "restored")]
-    idle = [1000 * each.latency for each in activations if began - room.size.idle_seconds + 1 <= each.due < began]
+    idle = [1000 * each.latency for each in activations if began - context.size.idle_seconds + 1 <= each.due < began]
     during = [each for each in activations if began <= each.due < ended]
     latencies = [1000 * each.latency for each in during]
     if turn == 1:
-        _keep_for_the_picture(room, contender, activations, began, ended)
+        _keep_for_the_picture(context, contender, activations, began, ended)
     return {
         "seconds": seconds,
         "p50_idle_ms": quantile(idle, 0.5),
@@ -131,7 +131,7 @@ def _read(file: Path) -> Iterator[Activation]:
 
 
 def _keep_for_the_picture(
-    room: Room, contender: Contender, activations: list[Activation], began: float, ended: float
+    context: Context, contender: Contender, activations: list[Activation], began: float, ended: float
 ) -> None:
     """The slowest activation of each quarter of a second, from some seconds before the purge to one after it."""
     bins: dict[int, float] = {}
@@ -140,4 +140,4 @@ def _keep_for_the_picture(
             place = int((each.due - began) // _BIN)
             bins[place] = max(bins.get(place, 0.0), 1000 * each.latency)
     for place, latency in sorted(bins.items()):
-        room.results.add("latency", contender.name, place, slowest_ms=latency)
+        context.results.add("latency", contender.name, place, slowest_ms=latency)

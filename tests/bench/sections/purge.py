@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from tests.bench.bases import Base, Copy
 from tests.bench.contender import CONTENDERS, Contender
+from tests.bench.context import Context
 from tests.bench.dataset import Connection
 from tests.bench.measures import Watch, longest_statement, wal_position
-from tests.bench.room import Room
 from tests.bench.servers import Servers
 
 SECTION = "purge"
 
 
-def purge(room: Room) -> None:
+def purge(context: Context) -> None:
     """Measure rows a second, WAL, the longest statement and transaction, and the contender's memory."""
-    bases = {"plain": room.size.plain, "lull": room.size.lull, "peers": room.size.peers}
-    for turn in range(1, room.size.rounds + 1):
+    bases = {"plain": context.size.plain, "lull": context.size.lull, "peers": context.size.peers}
+    for turn in range(1, context.size.rounds + 1):
         for contender in CONTENDERS:
-            with room.said(f"round {turn}, {contender.title}") as words, room.bases.copy(bases[contender.shape]) as copy:
-                measured = measure(room.servers, copy, contender, contender.variables)
-                room.results.add(SECTION, contender.name, turn, **measured)
+            with context.said(f"round {turn}, {contender.title}") as words, context.bases.copy(bases[contender.shape]) as copy:
+                measured = measure(context.servers, copy, contender, contender.variables)
+                context.results.add(SECTION, contender.name, turn, **measured)
                 words += [f"{measured['rows']:.0f} rows", f"{measured['rows_per_second']:.0f}/s"]
 
 

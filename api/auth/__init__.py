@@ -1,0 +1,1 @@
+"""Callers: access tokens, session tokens, secrets."""

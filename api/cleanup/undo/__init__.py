@@ -1,0 +1,1 @@
+"""What an operator does about runs: read them, restore, hold a row, pause."""

@@ -1,0 +1,1 @@
+"""Feedback on sessions: a score and a few words."""

@@ -1,0 +1,1 @@
+"""Games: commands, and the instances (processes) that own games."""

@@ -1,0 +1,1 @@
+"""Files whose bytes go between a client and Storage: what sessions and the library share."""

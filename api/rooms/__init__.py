@@ -1,0 +1,1 @@
+"""Rooms: people in a session: joining by an invite or directly, presence, expiry, and the sweep."""

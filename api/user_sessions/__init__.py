@@ -1,0 +1,1 @@
+"""User sessions: typed JSON of one user, in memory, Redis or Postgres behind one interface."""
