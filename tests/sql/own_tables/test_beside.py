@@ -28,7 +28,8 @@ DDL = [
     "create table public.stars (id int, talk uuid references public.talks on delete cascade)",
     "create index on public.stars (talk)",
     "alter table public.visitors add name text",
-    "drop table public.stars",
+    # Postgres locks the table below first, a delete of the app the one above: without this lock those two can deadlock.
+    "lock table public.talks in access exclusive mode; drop table public.stars",
 ]
 
 
