@@ -119,10 +119,11 @@ def test_connections_that_the_server_has_closed_are_replaced(
 ) -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: call(database, "probe_wait", p_seconds=0.1), range(4)))
-    shared_connection.execute(
-        "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+    closed = shared_connection.execute(
+        "select pg_terminate_backend(pid, 5000) as closed from pg_stat_activity "
         "where usename = 'authenticator' or application_name = 'lull'"
-    )
+    ).fetchall()
+    assert any(row["closed"] for row in closed), "no connection was closed: the test shows nothing"
     if transport == "postgrest":
         eventually(database, "probe_write")
     for _ in range(4):

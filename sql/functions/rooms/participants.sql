@@ -3,7 +3,7 @@
 -- The row of the caller's person in a session, locked; null when there is none. Proofs are the user, the id in a
 -- participant's token, and the hashes of an anonymous id ("anonymous" in p_proof; "user_id" there is whom the service
 -- acts for). A row that was removed comes first, so that no other proof leads around the removal; then the user's own,
--- then one that is active. A row of another user is nobody else's, whatever token is shown with it.
+-- then one that is active. A row of another user is not found, whatever token is shown with it.
 create or replace function lull.find_participant(p_session uuid, p_caller jsonb, p_proof jsonb default '{}')
 returns lull.session_participants
 language plpgsql

@@ -1,7 +1,7 @@
 -- Rooms, presence: the heartbeat, and telling who went away, came back or left.
 --
 -- A heartbeat rewrites one row, and only when the row's clock is over 1.5 intervals old or the row has a mark to
--- clear. It never waits for a session's lock: what must be told under it is told by whoever gets the lock (skip
+-- clear. It never waits for a session's lock: what must be told under it is told by the call that gets the lock (skip
 -- locked), at the latest by the sweep.
 
 -- Record that a tab of a participant is open. Writes where the row is active and has the tab, the session has not
