@@ -6,7 +6,7 @@ SETUP := @sh infra/bootstrap.sh
 # Tests that generate their examples; TEST_SCALE multiplies how many.
 GENERATED := tests/api/test_openapi.py tests/sessions/test_machine.py tests/sessions/test_concurrency.py \
 	tests/sql/test_properties.py tests/sql/test_file_races.py tests/sql/test_events.py \
-	tests/sql/own_tables tests/sql/test_room_races.py tests/user_sessions/test_equal.py tests/user_sessions/test_typed.py
+	tests/sql/own_tables tests/sql/test_room_races.py tests/user_sessions/test_equal.py tests/user_sessions/test_typed.py tests/insight/test_rollups.py
 # Long load, at full size after the measurements of `make bench`.
 LOADS := tests/games/test_load.py tests/sql/test_room_hour.py
 

@@ -1,5 +1,6 @@
 """The composition root: builds the API from settings, and injects what one feature needs of another."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -91,10 +92,13 @@ def create_cleanup(settings: Settings, is_stopping: Callable[[], bool] = _never)
 
 def _after_run(settings: Settings, database: Database, seconds_left: float) -> None:
     from api.events.delivery import Webhooks, deliver_after_run
+    from api.insight.rollups import roll_up
     from api.rooms.statistics import log_statistics
 
+    started = time.monotonic()
     log_statistics(database)
     deliver_after_run(Webhooks(settings, database), seconds_left)
+    roll_up(database, settings.statistics_time_zone, seconds_left - (time.monotonic() - started))
 
 
 def _policies(settings: Settings) -> Sequence[dict[str, Any]]:

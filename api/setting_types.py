@@ -24,6 +24,7 @@ Minutes = Annotated[float, Field(ge=LEAST_MINUTES, le=525_600, allow_inf_nan=Fal
 Percent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=2, allow_inf_nan=False)]
 UserIds = Annotated[frozenset[UUID], BeforeValidator(_comma_separated)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
+TimeZone = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+/-]{1,64}$")]  # the database knows the names
 FileTypes = Annotated[
     tuple[Annotated[str, StringConstraints(to_lower=True, pattern=rf"^(\*/\*|{_WORD}/(\*|{_WORD}))$")], ...],
     BeforeValidator(_comma_separated),

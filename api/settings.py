@@ -32,6 +32,7 @@ from api.setting_types import (
     Networks,
     Origins,
     Percent,
+    TimeZone,
     Url,
     UserIds,
     WebhookUrl,
@@ -167,6 +168,7 @@ class Settings(BaseModel):
     max_library_items: Count = 1000
     library_writes_per_hour: Count = 600
     feedback_per_hour: Count = 60
+    statistics_time_zone: TimeZone = "UTC"
 
     cors_allowed_origins: Origins = frozenset()
     trusted_proxies: Networks = ()

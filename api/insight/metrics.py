@@ -49,7 +49,7 @@ class _Numbers(BaseModel):
     archive_bytes: int
     archive_remainders: int
     last_success: datetime | None
-    rollup_lag_seconds: float | None
+    rollup_lag_seconds: float
     counters: list[_Counter]
 
 
@@ -144,8 +144,7 @@ def _of_runs(database: Database, interval_minutes: int) -> Iterable[Metric]:
     if known.last_success is not None:
         seconds = known.last_success.timestamp()
         yield _gauge("last_success_timestamp_seconds", "When a run of all policies last ended well.", seconds)
-    if known.rollup_lag_seconds is not None:
-        yield _gauge("rollup_lag_seconds", "Age of the oldest event that no roll-up has.", known.rollup_lag_seconds)
+    yield _gauge("rollup_lag_seconds", "Age of the oldest event that no roll-up has.", known.rollup_lag_seconds)
     yield from _counters(known.counters)
 
 

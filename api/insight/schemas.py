@@ -54,7 +54,9 @@ class Flags(Answer):
 class DaysQuery(Question):
     """The number of days."""
 
-    days: Annotated[int, Field(ge=1, le=400), PlainDigits] = Field(default=7, description="Today included, in UTC.")
+    days: Annotated[int, Field(ge=1, le=400), PlainDigits] = Field(
+        default=7, description="Today included, in STATISTICS_TIME_ZONE."
+    )
 
 
 class CleanupHealth(Answer):
@@ -84,14 +86,17 @@ class CleanupHealth(Answer):
 
 
 class FunnelDay(Answer):
-    """What became of the chat drafts that were begun on one day (UTC), whenever it happened."""
+    """What became of the chat drafts that were begun on one day (of STATISTICS_TIME_ZONE), whenever it happened."""
 
     day: str
     created: int
     activated: int = Field(description="With a first message by now.")
+    activated_in_24_hours: int = Field(description="Of these, within 24 hours of their creation.")
+    activated_in_7_days: int
     abandoned: int = Field(description="Taken by the cleanup.")
     restored: int = Field(description="Brought back from the archive.")
     discarded: int = Field(description="Ended by their owners before a first message.")
+    complete: bool = Field(description="False until the day is over for 7 days: more of its drafts may be activated.")
 
 
 class FunnelTotals(Answer):
@@ -125,7 +130,7 @@ class Funnel(Answer):
 class DraftNumbers(Answer):
     """Chat drafts created, from the event log: deleted ones count too."""
 
-    created_today: int = Field(description="Since midnight UTC.")
+    created_today: int = Field(description="Since midnight of STATISTICS_TIME_ZONE.")
     created_per_day: float | None = Field(
         description="The average of the days before today; null when only today was asked for."
     )
@@ -141,6 +146,60 @@ class UploadNumbers(Answer):
     success_rate_percent: float | None = Field(
         description="Uploaded among uploaded and expired; null when there is neither. The goal is more than 95."
     )
+
+
+class Distribution(Answer):
+    """Of the sessions that were ended on the days asked for."""
+
+    n: int
+    average: float
+    median: float = Field(description="Within 9 %.")
+
+
+class KindNumbers(Answer):
+    """The sessions of one kind. Drafts count on the day of their creation, ends on their own day."""
+
+    kind: str
+    created: int
+    drafts: int
+    activated: int = Field(description="Of these drafts, with a first message by now.")
+    activated_in_24_hours: int
+    activated_in_7_days: int
+    abandoned: int = Field(description="Of these drafts, deleted by the cleanup.")
+    conversion_rate_percent: float | None
+    ended: int
+    cleaned: int = Field(description="Active or paused sessions that the cleanup deleted.")
+    abandoned_share_percent: float | None = Field(description="cleaned among ended and cleaned.")
+    duration_seconds: Distribution | None
+    participants: Distribution | None = Field(description="People who joined, in sessions that anyone joined.")
+    commands: Distribution | None = Field(description="Of games.")
+
+
+class ItemUses(Answer):
+    """How often sessions used a library item."""
+
+    item: str = Field(description="Namespace and key; `user` for items of users' own namespaces.")
+    uses: int
+
+
+class FeedbackNumbers(Answer):
+    """Feedback of the days asked for."""
+
+    kind: str
+    mode: str | None
+    answers: int
+    average_score: float = Field(description="Of 1 to 5.")
+
+
+class TableSize(Answer):
+    """A table of Lull's or an adopted one, as of the last run."""
+
+    table: str
+    bytes: int = Field(description="With its indexes.")
+    rows: int = Field(description="Postgres' estimate.")
+    dead_rows: int = Field(description="Postgres' estimate.")
+    since: str = Field(description="The first day within the days asked for whose size is known.")
+    grown_bytes: int = Field(description="Since then.")
 
 
 class CleanupNumbers(Answer):
@@ -163,8 +222,14 @@ class DatabaseNumbers(Answer):
 
     at: Time
     days: int
+    time_zone: str = Field(description="Whose days these are: STATISTICS_TIME_ZONE as of the last run.")
+    lag_seconds: float = Field(description="The age of the oldest event that is counted live, not from a roll-up.")
     drafts: DraftNumbers
     uploads: UploadNumbers
+    kinds: list[KindNumbers]
+    items: list[ItemUses] = Field(description="The ten most used.")
+    feedback: list[FeedbackNumbers]
+    tables: list[TableSize] = Field(description="The largest first.")
     cleanup: CleanupNumbers | None = Field(description="Null when no run has finished yet.")
     events: EventNumbers
     database_bytes: int = Field(description="The size of Lull's tables and indexes.")

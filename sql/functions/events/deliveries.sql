@@ -15,7 +15,8 @@
 -- transaction with a lower xid may have a higher id, so earlier events of a session are queued along with an event
 -- (they are visible: they were committed before the lock was released).
 -- The first call begins with the events of the last 24 hours. Locks the reader's row; does nothing while another
--- transaction has it locked. A log that was restored from another cluster's dump is adapted first (restored.sql).
+-- transaction has it locked. A log that was restored from another cluster's dump is adapted first, by
+-- core/restored_event_log.sql.
 create or replace function lull.read_event_log(p_limit integer)
 returns void
 language plpgsql

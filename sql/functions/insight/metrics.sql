@@ -1,8 +1,8 @@
 -- Insight, metrics: the numbers of GET /api/admin/metrics that neither the monitoring list nor the backlog has.
 
 -- {"at", "alerts": [names that hold], "sessions": [{"kind", "status", "n"}], "archive_bytes", "archive_remainders",
--- "last_success" (a run of all policies; null before the first), "rollup_lag_seconds" (null: nothing reads the log for
--- roll-ups), "counters": [{"metric", "policy", "label", "n"}]}. Sessions are counted one by one: 0.2 s for a million.
+-- "last_success" (a run of all policies; null before the first), "rollup_lag_seconds", "counters":
+-- [{"metric", "policy", "label", "n"}]}. Sessions are counted one by one: 0.2 s for a million.
 create or replace function public.lull_metrics(p_interval_minutes integer)
 returns jsonb
 language sql
@@ -26,11 +26,7 @@ as $$
     'last_success', (
       select finished_at from lull.cleanup_runs
       where status in ('completed', 'partial') and whole and mode = 'run' order by started_at desc limit 1),
-    'rollup_lag_seconds', (
-      select extract(epoch from now() - coalesce((
-          select min(e.at) from (
-            select e.at from lull.session_events e where e.xid >= r.xid order by e.xid, e.id limit 100) e), now()))
-      from lull.event_readers r where r.name = 'rollup'),
+    'rollup_lag_seconds', lull.rollup_lag(),
     'counters', (
       select coalesce(jsonb_agg(to_jsonb(c) order by c.metric, c.policy, c.label), '[]')
       from (

@@ -1,65 +1,12 @@
--- Insight: read-only numbers for operators.
+-- Insight, the monitoring list: numbers of the last days, from the roll-ups and the events that none of them has.
 
--- The funnel of chat drafts by the day (UTC) of their creation, for the last p_days days, today included, from the
--- event log. The log outlives the session, so deleted drafts count. Each column counts drafts that were created on that
--- day, whenever the other event happened. Beside it the conversion rate by the sessions that still exist.
---   created    drafts created          activated   of these, with a first message by now
---   abandoned  deleted by the cleanup  restored    restored after that    discarded   ended by their owner
-create or replace function public.lull_funnel(p_days integer default 7)
-returns jsonb
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-set jit = off
-set statement_timeout = '8s'
-set timezone = 'UTC'
-as $$
-  select lull.require_server();
-  with draft as (
-    select (c.at at time zone 'UTC')::date as day,
-      bool_or(e.event = 'activated') as activated,
-      bool_or(e.event in ('archived', 'purged') and e.data ? 'policy' and e.data ->> 'status' = 'draft') as abandoned,
-      bool_or(e.event = 'restored') as restored,
-      bool_or(e.event = 'ended' and e.data ->> 'reason' = 'discarded') as discarded
-    from lull.session_events c
-    join lull.session_events e on e.session_id = c.session_id and e.id >= c.id
-    where c.kind = 'chat' and c.event = 'created' and c.data ->> 'status' = 'draft'
-      and c.at >= date_trunc('day', now() at time zone 'UTC') at time zone 'UTC' - make_interval(days => p_days - 1)
-    group by c.id
-  ), counted as (
-    select d.day::date as day,
-      count(c.day) as created,
-      count(*) filter (where c.activated) as activated,
-      count(*) filter (where c.abandoned) as abandoned,
-      count(*) filter (where c.restored) as restored,
-      count(*) filter (where c.discarded) as discarded
-    from generate_series(
-      (now() at time zone 'UTC')::date - (p_days - 1), (now() at time zone 'UTC')::date, interval '1 day') d (day)
-    left join draft c on c.day = d.day::date
-    group by d.day
-  )
-  select jsonb_build_object(
-    'days', (select jsonb_agg(to_jsonb(c) order by c.day) from counted c),
-    'totals', (
-      select jsonb_build_object('created', sum(created), 'activated', sum(activated), 'abandoned', sum(abandoned),
-        'restored', sum(restored), 'discarded', sum(discarded),
-        'conversion_rate_percent', round(100.0 * sum(activated) / nullif(sum(created), 0), 2))
-      from counted),
-    'conversion', (
-      select jsonb_build_object('total_drafts', count(*), 'activated', count(first_message_at),
-        'conversion_rate_percent', round(100.0 * count(first_message_at) / nullif(count(*), 0), 2))
-      from lull.sessions
-      where kind = 'chat' and created_at > now() - make_interval(days => p_days) and status in ('draft', 'active')));
-$$;
-
--- The numbers of the monitoring list over the last p_days days (UTC), today included. Drafts and uploads are counted
--- from the event log, which outlives the sessions. A registered upload is pending for 150 minutes: Storage's signed URL
--- is valid for 120 minutes, and an upload in progress may take longer. Returns
--- {"at", "days", "drafts", "uploads", "cleanup" or null, "events", "database_bytes"}.
+-- The numbers of the last p_days days, today included, in the zone of the roll-ups. A registered upload is pending for
+-- 150 minutes: Storage's signed URL is valid for 120 minutes, and an upload in progress may take longer. Returns
+-- {"at", "days", "time_zone", "lag_seconds", "drafts", "uploads", "kinds", "items", "feedback", "cleanup" or null,
+-- "events", "tables", "database_bytes"}.
 create or replace function public.lull_stats(p_days integer default 7)
 returns jsonb
-language sql
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
@@ -67,40 +14,29 @@ set jit = off
 set statement_timeout = '8s'
 set timezone = 'UTC'
 as $$
-  select lull.require_server();
-  with span as (
-    select date_trunc('day', now()) as today, date_trunc('day', now()) - make_interval(days => p_days - 1) as first
-  ), draft as (
-    select count(*) filter (where e.at >= s.today) as today, count(*) filter (where e.at < s.today) as before
-    from span s
-    join lull.session_events e on e.at >= s.first
-    where e.kind = 'chat' and e.event = 'created' and e.data ->> 'status' = 'draft'
-  ), upload as (
-    select count(*) as registered,
-      count(*) filter (where u.uploaded) as uploaded,
-      count(*) filter (where not u.uploaded and u.at < now() - interval '150 minutes') as expired,
-      count(*) filter (where not u.uploaded and u.at >= now() - interval '150 minutes') as pending
-    from (
-      select e.at, exists (
-          select 1 from lull.session_events o
-          where o.session_id = e.session_id and o.id > e.id and o.event = 'file-uploaded'
-            and o.data ->> 'file' = e.data ->> 'file') as uploaded
-      from span s
-      join lull.session_events e on e.at >= s.first
-      where e.event = 'file-registered'
-    ) u
-  )
-  select jsonb_build_object(
-    'at', now(),
-    'days', p_days,
+declare
+  v_server constant name := lull.require_server();
+  v_zone constant text := coalesce((select time_zone from lull.event_readers where name = 'rollup'), 'UTC');
+  v_today constant date := lull.statistics_today();
+  v_first constant date := v_today - (p_days - 1);
+  v_cells jsonb := (select coalesce(jsonb_agg(to_jsonb(c)), '[]') from lull.daily_cells(v_first) c);
+begin
+  return jsonb_build_object('at', now(), 'days', p_days, 'time_zone', v_zone, 'lag_seconds', lull.rollup_lag(),
     'drafts', (
-      select jsonb_build_object('created_today', today,
-        'created_per_day', round(before::numeric / nullif(p_days - 1, 0), 2))
-      from draft),
-    'uploads', (
-      select to_jsonb(upload) || jsonb_build_object(
-        'success_rate_percent', round(100.0 * uploaded / nullif(uploaded + expired, 0), 2))
-      from upload),
+      select jsonb_build_object('created_today', coalesce(sum(n) filter (where day = v_today), 0),
+        'created_per_day', round(coalesce(sum(n) filter (where day < v_today), 0) / nullif(p_days - 1, 0), 2))
+      from lull.read_cells(v_cells) where measure = 'drafts' and kind = 'chat'),
+    'uploads', lull.upload_numbers(v_cells, v_first, v_zone),
+    'kinds', lull.kind_numbers(v_cells),
+    'items', (
+      select coalesce(jsonb_agg(jsonb_build_object('item', i.label, 'uses', i.n) order by i.n desc, i.label), '[]')
+      from (select label, sum(n) as n from lull.read_cells(v_cells) where measure = 'item'
+        group by label order by 2 desc, 1 limit 10) i),
+    'feedback', (
+      select coalesce(jsonb_agg(to_jsonb(f) order by f.kind, f.mode), '[]')
+      from (
+        select kind, mode, count(*) as answers, round(avg(score), 2) as average_score
+        from lull.session_feedback where at >= v_first::timestamp at time zone v_zone group by kind, mode) f),
     'cleanup', (
       select jsonb_build_object('status', status, 'finished_at', finished_at)
       from lull.cleanup_runs
@@ -112,7 +48,115 @@ as $$
         select count(*) from lull.deliveries where state = 'dead' and settled_at > now() - interval '30 days'))
       from lull.deliveries
       where state = 'queued'),
+    'tables', lull.table_growth(v_first),
     'database_bytes', (
       select sum(pg_total_relation_size(c.oid)) from pg_catalog.pg_class c
       where c.relnamespace = 'lull'::regnamespace and c.relkind = 'r'));
+end
+$$;
+
+-- Cells as rows.
+create or replace function lull.read_cells(p_cells jsonb)
+returns table (day date, kind text, measure text, label text, bucket smallint, n numeric, total double precision)
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select * from jsonb_to_recordset(p_cells)
+    as c (day date, kind text, measure text, label text, bucket smallint, n numeric, total double precision);
+$$;
+
+-- The files registered since the first day, by what became of them.
+create or replace function lull.upload_numbers(p_cells jsonb, p_first date, p_zone text)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+  with pending as (
+    select count(*) as n from lull.session_events e
+    where e.at >= greatest(now() - interval '150 minutes', p_first::timestamp at time zone p_zone)
+      and e.event = 'file-registered' and not exists (
+        select 1 from lull.session_events o
+        where o.session_id = e.session_id and o.id > e.id and o.event = 'file-uploaded'
+          and o.data ->> 'file' = e.data ->> 'file')
+  ), upload as (
+    select coalesce(sum(n) filter (where measure = 'files'), 0) as registered,
+      coalesce(sum(n) filter (where measure = 'uploaded'), 0) as uploaded
+    from lull.read_cells(p_cells)
+  )
+  select jsonb_build_object('registered', u.registered, 'uploaded', u.uploaded, 'pending', p.n,
+    'expired', greatest(u.registered - u.uploaded - p.n, 0), 'success_rate_percent',
+    round(100.0 * u.uploaded / nullif(u.uploaded + greatest(u.registered - u.uploaded - p.n, 0), 0), 2))
+  from upload u, pending p;
+$$;
+
+-- By kind: what began and ended, the share that no one ended, conversion of drafts, and three distributions.
+create or replace function lull.kind_numbers(p_cells jsonb)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with cell as materialized (
+    select * from lull.read_cells(p_cells)
+  ), kind as (
+    select c.kind,
+      coalesce(sum(n) filter (where measure = 'created'), 0) as created,
+      coalesce(sum(n) filter (where measure = 'drafts'), 0) as drafts,
+      coalesce(sum(n) filter (where measure = 'activated' and bucket = 1), 0) as activated_in_24_hours,
+      coalesce(sum(n) filter (where measure = 'activated' and bucket <= 2), 0) as activated_in_7_days,
+      coalesce(sum(n) filter (where measure = 'activated'), 0) as activated,
+      coalesce(sum(n) filter (where measure = 'abandoned'), 0) as abandoned,
+      coalesce(sum(n) filter (where measure = 'ended'), 0) as ended,
+      coalesce(sum(n) filter (where measure = 'cleaned'), 0) as cleaned
+    from cell c group by c.kind
+  )
+  select coalesce(jsonb_agg(to_jsonb(k) || jsonb_build_object(
+      'conversion_rate_percent', round(100.0 * k.activated / nullif(k.drafts, 0), 2),
+      'abandoned_share_percent', round(100.0 * k.cleaned / nullif(k.ended + k.cleaned, 0), 2),
+      'duration_seconds', (select lull.distribution(array_agg(c.bucket), array_agg(c.n), sum(c.total))
+        from (select bucket, sum(n) as n, sum(total) as total from cell
+          where kind = k.kind and measure = 'duration' group by bucket) c),
+      'participants', (select lull.distribution(array_agg(c.bucket), array_agg(c.n), sum(c.total))
+        from (select bucket, sum(n) as n, sum(total) as total from cell
+          where kind = k.kind and measure = 'participants' group by bucket) c),
+      'commands', (select lull.distribution(array_agg(c.bucket), array_agg(c.n), sum(c.total))
+        from (select bucket, sum(n) as n, sum(total) as total from cell
+          where kind = k.kind and measure = 'commands' group by bucket) c)) order by k.kind), '[]')
+  from kind k;
+$$;
+
+-- The count, average and median of a histogram; null for an empty one. The median is the middle of its bucket (within
+-- 9 %), in whole numbers up to 4, where a bucket has no other.
+create or replace function lull.distribution(p_buckets smallint[], p_counts numeric[], p_total double precision)
+returns jsonb
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  with cell as (
+    select b.bucket, b.n, sum(b.n) over (order by b.bucket) as up_to, sum(b.n) over () as whole
+    from unnest(p_buckets, p_counts) b (bucket, n)
+  )
+  select jsonb_build_object('n', c.whole, 'average', round((p_total / c.whole::double precision)::numeric, 2),
+    'median', case when c.bucket < 9 then floor(2 ^ ((c.bucket + 1) / 4.0)) else round(2 ^ ((c.bucket + 0.5) / 4.0), 1)
+      end)
+  from cell c where c.up_to >= c.whole / 2 order by c.bucket limit 1;
+$$;
+
+-- The tables by size, with their growth since the first day that is known of the span.
+create or replace function lull.table_growth(p_first date)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('table', n.name, 'bytes', n.bytes, 'rows', n.rows, 'dead_rows', n.dead,
+    'since', o.day, 'grown_bytes', n.bytes - o.bytes) order by n.bytes desc, n.name), '[]')
+  from (
+    select distinct on (name) * from lull.table_sizes where day >= p_first order by name, day desc) n
+  cross join lateral (
+    select s.day, s.bytes from lull.table_sizes s where s.name = n.name and s.day >= p_first order by s.day limit 1) o;
 $$;

@@ -1,6 +1,6 @@
--- Events: a log that was restored from a dump into another cluster. The stored transaction ids are of the old cluster
--- and may lie ahead of the new one's; the reader (deliveries.sql) would wait for them for ever, and take the new
--- cluster's events for read.
+-- A log that was restored from a dump into another cluster. The stored transaction ids are of the old cluster and may
+-- lie ahead of the new one's. Its readers (events/deliveries.sql, insight/rollups.sql) would wait for them for ever,
+-- and take the new cluster's events for read.
 
 -- Whether the log, or the reader's position in it, has transaction ids that this cluster has not given out yet. A
 -- visible row can have none: it was committed before this statement's snapshot, or is this transaction's own.
@@ -20,9 +20,9 @@ $$;
 
 -- Count a restored log as committed: what the reader had not read in the old cluster, or what came after its last
 -- reading, is queued for delivery; every restored event gets the oldest transaction id, and the reader goes on from
--- here. Without a reader only the events of the last 24 hours stay to be read. Does nothing where the log is this
--- cluster's own. Locks the reader's row, and the events that it changes. Refuses more than p_most events: a migration,
--- which has no time-out, takes any number. Returns how many events were changed.
+-- here, and the roll-ups begin anew. Without a reader only the events of the last 24 hours stay to be read. Does
+-- nothing where the log is this cluster's own. Locks the reader's row, and the events that it changes. Refuses more
+-- than p_most events: a migration, which has no time-out, takes any number. Returns how many events were changed.
 create or replace function lull.rebase_event_log(p_most bigint default null)
 returns bigint
 language plpgsql
@@ -58,8 +58,9 @@ begin
     on conflict do nothing
   ), moved as (
     update lull.event_readers r
-    set xid = pg_snapshot_xmin(pg_current_snapshot()), id = 0
-    where r.name = 'webhook'
+    set xid = case r.name when 'webhook' then pg_snapshot_xmin(pg_current_snapshot()) else '0'::xid8 end, id = 0,
+      restart = r.name = 'rollup'
+    where r.name in ('webhook', 'rollup')
   )
   select count(*) into v_changed from rebased;
   raise notice 'The event log is from a dump of another cluster: % events count as committed now.', v_changed;

@@ -1,0 +1,34 @@
+-- Numbers by day: what the event log says, counted once, and the sizes of the tables.
+
+-- How far the log was counted is a row of lull.event_readers (`rollup`): all events of transactions below `xid`.
+--   first_day   days before it were counted from a log that is not there any more, and stay as they are
+--   time_zone   whose days these are
+--   restart     the log was restored from another cluster's dump: count it anew
+alter table lull.event_readers
+  add column first_day date,
+  add column time_zone text not null default 'UTC',
+  add column restart boolean not null default false;
+
+-- `day` is that of the event, or of the session's creation for what became of a draft (sql/functions/insight/cells.sql
+-- says what each measure counts). `bucket` is that of a histogram, `label` a name such as a library item's.
+create table lull.daily_rollups (
+  day date not null,
+  kind text not null,
+  measure text not null,
+  label text not null default '',
+  bucket smallint not null default 0,
+  n bigint not null,
+  total double precision not null default 0,
+  primary key (day, kind, measure, label, bucket)
+);
+
+-- The size of each of Lull's tables and of the adopted ones, as of the last count of the day. `rows` and `dead` are
+-- Postgres' own estimates.
+create table lull.table_sizes (
+  day date not null,
+  name text not null,
+  bytes bigint not null,
+  rows bigint not null,
+  dead bigint not null,
+  primary key (day, name)
+);
