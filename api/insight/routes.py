@@ -1,9 +1,10 @@
-"""Read-only numbers: GET /api/health[/cleanup], /api/flags and, for the admin, /api/admin/funnel, /stats, /metrics."""
+"""Read-only numbers: GET /api/health[/cleanup], /api/flags, and /api/admin/funnel, /stats, /overview, /metrics."""
 
 from typing import Annotated
 
 from fastapi import Depends, Query, Request, Response
 
+from api.auth.callers import Caller
 from api.flags import EARLY_SESSIONS
 from api.http.cleanup_facts import read_cleanup_facts
 from api.http.dependencies import NEVER_STORED, never_stored
@@ -12,7 +13,18 @@ from api.http.parts import parts_of
 from api.http.routers import admin_router, feature_router
 from api.insight.funnel import read_funnel
 from api.insight.health import cleanup_health
-from api.insight.schemas import CleanupHealth, DaysQuery, Flag, Flags, Funnel, Health, Introduction, Stats
+from api.insight.overview import read_overview
+from api.insight.schemas import (
+    CleanupHealth,
+    DaysQuery,
+    Flag,
+    Flags,
+    Funnel,
+    Health,
+    Introduction,
+    Overview,
+    Stats,
+)
 from api.insight.stats import read_stats
 
 router = feature_router(tags=["insight"], dependencies=[Depends(never_stored)])
@@ -63,6 +75,21 @@ def show_stats(request: Request, query: Annotated[DaysQuery, Query()]) -> Stats:
     """Answer the monitoring list: drafts, uploads, cleanup, events, this process's requests."""
     parts = parts_of(request)
     return read_stats(parts.database, parts.numbers, query.days)
+
+
+@admin.get(
+    "/api/admin/overview",
+    response_model=Overview,
+    responses={304: {"description": "Nothing has changed but the time."}, **documented(401, 422, 500, 503)},
+)
+def show_overview(request: Request) -> Response:
+    """Answer what the dashboard shows at a glance. `If-None-Match` with its ETag: 304 while nothing has changed."""
+    parts = parts_of(request)
+    overview, tag = read_overview(parts.database, parts.settings.interval_minutes(), parts.decide(Caller()))
+    headers = {**NEVER_STORED, "ETag": tag}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(overview.model_dump_json(by_alias=True), media_type="application/json", headers=headers)
 
 
 @admin.get(

@@ -127,6 +127,84 @@ class Funnel(Answer):
     why_they_differ: str = WHY_THEY_DIFFER
 
 
+class SessionCount(Answer):
+    """The sessions of one kind and status in `lull.sessions`."""
+
+    kind: str
+    status: str
+    n: int
+    counted_at: Time | None = Field(description="Null: now. Above 10,000 sessions in all: when a run last counted.")
+
+
+class BacklogLine(Answer):
+    """What the newest run of a policy left; a line for each adopted table."""
+
+    policy: str
+    table: str | None
+    rows: int | None = Field(description="Null when it is not known, as of a run that was paused or only watched.")
+    oldest: Time | None
+    outcome: str
+    at: Time | None
+
+
+class RunLine(Answer):
+    """A run in one line."""
+
+    id: str
+    mode: str
+    whole: bool = Field(description="Whether it was a run of all policies.")
+    status: str
+    caller: str
+    started_at: Time
+    finished_at: Time | None
+    would_delete: int | None = Field(validation_alias="would")
+    deleted: int = Field(validation_alias="did")
+    cascaded: int
+    failed: int = Field(description="Policies that failed.")
+    stopped: int = Field(description="Policies that the breaker stopped.")
+    restored: int
+
+
+class RunningRun(Answer):
+    """How far the run in flight is."""
+
+    id: str
+    started_at: Time
+    policies_done: int
+    policies: int
+    rows_done: int
+    rows_expected: int
+    policy: str | None
+    lease_expired: bool
+    seconds: float
+
+
+class PauseLine(Answer):
+    """A pause in effect."""
+
+    policy: str | None = Field(description="Null: all policies.")
+    since: Time
+    until: Time | None
+    reason: str | None
+
+
+class Overview(Answer):
+    """What the dashboard shows at a glance: one snapshot of the database."""
+
+    at: Time
+    interval_minutes: int
+    sessions: list[SessionCount]
+    rooms_online: int = Field(description="Sessions with anyone present in the last two minutes; up to 10,000 people.")
+    backlog: list[BacklogLine]
+    runs: list[RunLine] = Field(description="The last 30, newest first.")
+    running: RunningRun | None
+    next_run_at: Time | None
+    pauses: list[PauseLine]
+    holds: int = Field(description="Counted up to 10,001.")
+    alerts: list[AlertFact]
+    flag: Flag = Field(description="`early_sessions` for a caller without an account.")
+
+
 class DraftNumbers(Answer):
     """Chat drafts created, from the event log: deleted ones count too."""
 

@@ -22,6 +22,15 @@ create table lull.daily_rollups (
   primary key (day, kind, measure, label, bucket)
 );
 
+-- How many sessions there were when a run last counted all of them: at most once an hour.
+create table lull.session_counts (
+  kind text not null,
+  status text not null,
+  n bigint not null,
+  counted_at timestamptz not null,
+  primary key (kind, status)
+);
+
 -- The size of each of Lull's tables and of the adopted ones, as of the last count of the day. `rows` and `dead` are
 -- Postgres' own estimates.
 create table lull.table_sizes (

@@ -55,6 +55,7 @@ begin
   select count(*) into v_counted from lull.session_events x where x.xid >= v_reader.xid and x.xid < v_end;
   update lull.event_readers set xid = greatest(xid, v_end), read_at = greatest(read_at, now()) where name = 'rollup';
   perform lull.note_table_sizes(p_zone);
+  perform lull.count_sessions();
   return jsonb_build_object('events', v_counted, 'more', v_full is not null, 'lag_seconds', lull.rollup_lag());
 end
 $$;
