@@ -40,7 +40,7 @@ FEATURES = (
         ),
         "api.insight.routes",
     ),
-    Feature("pages", ("/expired", "/lull.css", "/lull.js", "/lull.svg"), "api.pages.routes"),
+    Feature("pages", ("/admin", "/admin/{file}", "/expired", "/lull.css", "/lull.js", "/lull.svg"), "api.pages.routes"),
     Feature(
         "library",
         (

@@ -147,7 +147,7 @@ class BacklogLine(Answer):
     at: Time | None
 
 
-class RunLine(Answer):
+class RunInBrief(Answer):
     """A run in one line."""
 
     id: str
@@ -196,7 +196,7 @@ class Overview(Answer):
     sessions: list[SessionCount]
     rooms_online: int = Field(description="Sessions with anyone present in the last two minutes; up to 10,000 people.")
     backlog: list[BacklogLine]
-    runs: list[RunLine] = Field(description="The last 30, newest first.")
+    runs: list[RunInBrief] = Field(description="The last 30, newest first.")
     running: RunningRun | None
     next_run_at: Time | None
     pauses: list[PauseLine]

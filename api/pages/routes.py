@@ -1,11 +1,12 @@
-"""GET /expired, where lull.js sends a page whose session is over; /lull.js itself; and what both are drawn with."""
+"""GET /admin, the dashboard; /expired, where lull.js sends a page whose session is over; /lull.js; and their files."""
 
 from html import escape
 from string import Template
 from typing import Annotated, Any
 
-from fastapi import Query, Request, Response
+from fastapi import Path, Query, Request, Response
 
+from api.errors import Problem
 from api.http.openapi import documented
 from api.http.parts import Parts, parts_of
 from api.http.routers import feature_router
@@ -15,6 +16,9 @@ from api.setting_types import Link
 router = feature_router(tags=["pages"])
 
 _HOUR = 3600
+DASHBOARD = FOLDER / "admin"
+_SCRIPTS = ("actions", "door", "elements", "main", "parts", "pictures")
+_DASHBOARD_FILES = {"admin.css": "styles.css", **{f"{name}.js": f"{name}.js" for name in _SCRIPTS}}
 _TITLES = {"invite": "This invitation link has expired", "session": "This session has expired"}
 _ADVICE = {
     "invite": "Ask the person who invited you for a new link.",
@@ -51,6 +55,20 @@ def show_expired_page(
             links="\n".join(_link(link, first=link is links[0]) for link in links),
         )
     )
+
+
+@router.get("/admin", **_answers("text/html", "The page."))
+def show_dashboard() -> Response:
+    """Show the dashboard. It asks for the admin secret, and has no right without it (`docs/admin.md`)."""
+    return page_answer((DASHBOARD / "page.html").read_text(encoding="utf-8"), scripts=True)
+
+
+@router.get("/admin/{file}", include_in_schema=False)
+def show_dashboard_file(request: Request, file: Annotated[str, Path()]) -> Response:
+    """Answer a script of the dashboard, or its styles."""
+    if file not in _DASHBOARD_FILES:
+        raise Problem(404, "not-found", "There is nothing at this address.")
+    return file_answer(request, DASHBOARD / _DASHBOARD_FILES[file])
 
 
 @router.get("/lull.js", **_answers("text/javascript", "The module."))
