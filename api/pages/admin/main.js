@@ -10,10 +10,9 @@ const SLOWLY_MS = 60_000; // how often the statistics are read
 const state = { tag: null, read: 0, readSlowly: 0, wait: EVERY_MS, error: null };
 let timer, asking;
 
-const say = text => {
-  byId('notice').textContent = text ?? '';
-  byId('notice').className = 'notice bad';
-  byId('notice').hidden = !text;
+const sayTrouble = text => {
+  byId('trouble').textContent = text ?? '';
+  byId('trouble').hidden = !text;
 };
 
 const plan = () => {
@@ -38,12 +37,12 @@ export const refresh = async ({ slowly = false } = {}) => {
       state.readSlowly = Date.now();
     }
     Object.assign(state, { read: Date.now(), wait: EVERY_MS, error: null });
-    say(null);
+    sayTrouble(null);
   } catch (error) {
     if (isSignedIn()) {
       state.wait = Math.min(LONGEST_MS, state.wait * 2);
       state.error = error.status ? error.message : 'The API does not answer.';
-      say(`${state.error} What is shown is of the last answer. Next try in ${Math.round(state.wait / 1000)} s, or press Refresh.`);
+      sayTrouble(`${state.error} What is shown is of the last answer. Next try in ${Math.round(state.wait / 1000)} s, or press Refresh.`);
     }
   }
   asking = undefined;
@@ -55,6 +54,7 @@ const open = first => {
   byId('door').hidden = true;
   byId('board').hidden = false;
   forget();
+  byId('notice').hidden = true;
   Object.assign(state, { tag: null, read: Date.now(), readSlowly: 0, wait: EVERY_MS, error: null });
   draw(first.body);
   byId('refresh').focus();
