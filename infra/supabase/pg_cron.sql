@@ -44,6 +44,9 @@ select cron.schedule('lull-sweep', '* * * * *',
 select cron.schedule('lull-cleanup-watch', '*/5 * * * *',
   $$select public.lull_watch_cleanup()$$);
 
+select cron.schedule('lull-roll-up', '*/15 * * * *',
+  $$set statement_timeout = '30s'; select public.lull_roll_up()$$);
+
 select cron.schedule('lull-cleanup-history', '23 3 * * *',
   $$delete from cron.job_run_details
     where start_time < now() - interval '7 days'

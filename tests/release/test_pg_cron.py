@@ -31,7 +31,7 @@ from tests.sql.blank import create_role
 from tests.sql.driver import add_session, scalar
 
 pytestmark = needs_pg_cron
-OURS = {"lull-cleanup", "lull-sweep", "lull-cleanup-watch", "lull-cleanup-history"}
+OURS = {"lull-cleanup", "lull-sweep", "lull-cleanup-watch", "lull-cleanup-history", "lull-roll-up"}
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,7 @@ def test_only_its_own_history_is_forgotten_after_a_week(sql: Sql, server: LocalP
             "select jobid, 1000 + 2 * jobid + n, username, now() - n * interval '5 days' "
             "from cron.job, generate_series(1, 2) n"
         )
+    run_command(sql, "lull-roll-up")
     run_command(sql, "lull-cleanup-history")
     kept = sql.execute(
         "select j.jobname, count(*) as n from cron.job_run_details d join cron.job j using (jobid) "
