@@ -36,7 +36,7 @@ FEATURES = (
         (
             "/",
             *_below("/api", "/flags", "/health", "/health/cleanup"),
-            *_below(ADMIN, "/funnel", "/metrics", "/overview", "/stats"),
+            *_below(ADMIN, "/funnel", "/metrics", "/overview", "/regret", "/stats"),
         ),
         "api.insight.routes",
     ),

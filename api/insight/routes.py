@@ -23,6 +23,8 @@ from api.insight.schemas import (
     Health,
     Introduction,
     Overview,
+    Regret,
+    RegretQuery,
     Stats,
 )
 from api.insight.stats import read_stats
@@ -75,6 +77,14 @@ def show_stats(request: Request, query: Annotated[DaysQuery, Query()]) -> Stats:
     """Answer the monitoring list: drafts, uploads, cleanup, events, this process's requests."""
     parts = parts_of(request)
     return read_stats(parts.database, parts.numbers, query.days)
+
+
+@admin.get("/api/admin/regret", responses=documented(401, 422, 500, 503))
+def show_regret(request: Request, query: Annotated[RegretQuery, Query()]) -> Regret:
+    """Answer what each age of a policy would cost: the share of the sessions it takes that would have come back."""
+    from api.insight.regret import read_regret
+
+    return read_regret(parts_of(request).database, query.kind, query.status, query.regret)
 
 
 @admin.get(

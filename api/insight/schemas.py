@@ -59,6 +59,42 @@ class DaysQuery(Question):
     )
 
 
+class RegretQuery(Question):
+    """Whose threshold, and the regret that is accepted."""
+
+    kind: Literal["chat", "room", "game"] = "chat"
+    status: Literal["draft", "active"] = "draft"
+    regret: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        default=0.01, description="The share of deleted sessions that may have come back."
+    )
+
+
+class RegretPoint(Answer):
+    """The regret at one age: shares from 0 to 1, null where no session was idle for that long."""
+
+    hours: int
+    crossings: int = Field(description="Sessions that were idle for that long.")
+    returned: int = Field(description="Of these, how many came back within 168 hours of their last use.")
+    regret: float | None = Field(description="The share that comes back; gaps that were cut short are allowed for.")
+    low: float | None = Field(description="The lower bound of the 95 % interval.")
+    high: float | None
+    sentence: str
+
+
+class Regret(Answer):
+    """What an age of a policy costs: of the sessions that it takes, how many would have come back."""
+
+    kind: str
+    status: str
+    enough: bool
+    reason: str | None = Field(description="Why there is no recommendation; null when there is enough data.")
+    regret: float
+    present_hours: float | None = Field(description="The age of today's policy; null when none takes such sessions.")
+    recommended_hours: int | None = Field(description="The smallest age whose upper bound is within the regret.")
+    warning: str | None = Field(description="Set when the present age is worse than the regret, with certainty.")
+    curve: list[RegretPoint]
+
+
 class CleanupHealth(Answer):
     """The state of the cleanup for unauthenticated callers: times and numbers, no ids and no errors."""
 

@@ -10,6 +10,7 @@
 --                          numbers are PRESENCE_UPDATE_SECONDS and LEAVE_GRACE_SECONDS
 --   lull-cleanup-watch     every five minutes: fails while the last run is not good, so that cron.job_run_details is
 --                          red (a step itself stays green: an exception would roll back the report that it stored)
+--   lull-roll-up           every 15 minutes: adds the new events up by day, for the statistics
 --   lull-cleanup-history   every night: deletes rows of cron.job_run_details about these jobs after a week
 --   lull-cleanup-files     every hour, where pg_net and Vault are: asks the API for a run, see below
 --

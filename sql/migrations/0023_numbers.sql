@@ -41,3 +41,18 @@ create table lull.table_sizes (
   dead bigint not null,
   primary key (day, name)
 );
+
+-- Gaps: how long sessions were idle, from an hour on, and what ended each. Roll-ups of the event log, too.
+--   before   the longest earlier gap of the session; reached: this one; both as edges passed (lull.idle_edge)
+--   outcome  `returned`, or `censored`: a run deleted the session, and what would have followed is not known
+create table lull.idle_gaps (
+  kind text not null,
+  status text not null,
+  day date not null,
+  before smallint not null,
+  reached smallint not null,
+  outcome text not null,
+  n bigint not null,
+  primary key (day, kind, status, before, reached, outcome)
+);
+create index session_events_returned on lull.session_events (session_id, id) where event = 'returned';

@@ -70,7 +70,8 @@ begin
 end
 $$;
 
--- Append one event for each of many rows of lull.sessions, by their places, with the status they have.
+-- Append one event for each of many rows of lull.sessions, by their places, with the status they have and the seconds
+-- that they were idle.
 create or replace function lull.append_session_events(p_ctids tid[], p_event text, p_data jsonb)
 returns void
 language plpgsql
@@ -82,13 +83,15 @@ declare
 begin
   if to_regprocedure('realtime.send(jsonb, text, text, boolean)') is null then
     insert into lull.session_events (session_id, kind, event, data, request_id)
-    select s.id, s.kind, p_event, p_data || jsonb_build_object('status', s.status), v_request
+    select s.id, s.kind, p_event, p_data || jsonb_build_object('status', s.status, 'idle', floor(extract(epoch from
+      now() - greatest(s.last_activity_at, s.commanded_at)))::bigint), v_request
     from lull.sessions s where s.ctid = any (p_ctids);
     return;
   end if;
   for v_event in
     insert into lull.session_events (session_id, kind, event, data, request_id)
-    select s.id, s.kind, p_event, p_data || jsonb_build_object('status', s.status), v_request
+    select s.id, s.kind, p_event, p_data || jsonb_build_object('status', s.status, 'idle', floor(extract(epoch from
+      now() - greatest(s.last_activity_at, s.commanded_at)))::bigint), v_request
     from lull.sessions s where s.ctid = any (p_ctids)
     returning *
   loop

@@ -43,6 +43,7 @@ begin
   if v_full is not null then
     v_end := greatest(v_full, (v_reader.xid::text::bigint + 1)::text::xid8);
   end if;
+  perform lull.add_gaps(v_reader.xid, v_end, p_zone, v_reader.first_day);
   with added as (
     select * from lull.event_cells(v_reader.xid, v_end, p_zone) c
     where v_reader.first_day is null or c.day >= v_reader.first_day
@@ -76,6 +77,7 @@ begin
     v_first := (select max(day) + 1 from lull.daily_rollups);
   else
     delete from lull.daily_rollups where v_first is null or day >= v_first;
+    delete from lull.idle_gaps where v_first is null or day >= v_first;
   end if;
   update lull.event_readers
   set xid = '0', id = 0, first_day = v_first, time_zone = p_zone, restart = false
