@@ -17,7 +17,7 @@ router = feature_router(tags=["pages"])
 
 _HOUR = 3600
 DASHBOARD = FOLDER / "admin"
-_SCRIPTS = ("actions", "door", "elements", "main", "parts", "pictures")
+_SCRIPTS = ("actions", "door", "elements", "main", "parts", "pictures", "regret")
 _DASHBOARD_FILES = {"admin.css": "styles.css", **{f"{name}.js": f"{name}.js" for name in _SCRIPTS}}
 _TITLES = {"invite": "This invitation link has expired", "session": "This session has expired"}
 _ADVICE = {

@@ -163,6 +163,14 @@ def test_everybody_can_use_it(visitors: Visitors, early_server: str, secret: str
     """axe-core on both states, with every part filled, and at 360 pixels."""
     for _ in range(3):
         add_session(sql, age="30 h", title="A draft with a very long title that has to wrap somewhere " * 2)
+    sql.execute(
+        "insert into lull.daily_rollups (day, kind, measure, n) values (current_date - 40, 'chat', 'created', 1)"
+    )
+    sql.execute(
+        "insert into lull.idle_gaps (kind, status, day, before, reached, outcome, n) select 'chat', 'draft', "
+        "current_date, 0, b, o, n from (values (10, 'returned', 90), (12, 'returned', 40), (17, 'censored', 900)) "
+        "x (b, o, n)"
+    )
     visitor = visitors(early_server, color_scheme=scheme, viewport=PHONE)
     page = visitor.page(f"{early_server}/admin")
     check_accessibility(page)
@@ -171,6 +179,14 @@ def test_everybody_can_use_it(visitors: Visitors, early_server: str, secret: str
     sign_in(page, secret)
     expect(page.locator("#dry table").first).to_be_visible()
     expect(page.locator("#runs svg")).to_be_visible()
+    expect(page.locator("#regret")).to_contain_text("The present age of 24 h takes at least 10.")
+    page.get_by_label("Regret that is accepted").fill("20")
+    page.keyboard.press("Tab")
+    expect(page.locator("#regret")).to_contain_text("1 h or more would take at most 20.0 %")
+    page.get_by_label("Sessions", exact=True).select_option("active games")
+    expect(page.locator("#regret")).to_contain_text("Not enough data yet")
+    page.get_by_label("Sessions", exact=True).select_option("drafts of chats")
+    expect(page.locator("#regret svg")).to_be_visible()
     page.get_by_label("User’s id or email").fill("long title")
     page.get_by_role("button", name="Find").click()
     expect(page.locator("#found li").first).to_be_visible()

@@ -36,7 +36,7 @@ export const show = (id, facts, draw) => {
   shown.set(id, key);
   fill(id, draw());
 };
-export const forget = () => shown.clear();
+export const forget = id => (id ? shown.delete(id) : shown.clear());
 
 export const number = value => (value === null || value === undefined ? '–' : new Intl.NumberFormat('en').format(value));
 export const percent = value => (value === null || value === undefined ? '–' : `${number(Math.round(value * 10) / 10)} %`);

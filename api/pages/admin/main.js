@@ -3,6 +3,7 @@ import { draw, drawSlowly, drawAge } from './parts.js';
 import { ask, isSignedIn, signIn, signOut, whenSignedOut } from './door.js';
 import { startActions, simulate } from './actions.js';
 import { byId, forget } from './elements.js';
+import { drawRegret, startRegret } from './regret.js';
 
 const EVERY_MS = 15_000;
 const LONGEST_MS = 120_000;
@@ -34,6 +35,7 @@ export const refresh = async ({ slowly = false } = {}) => {
       const [funnel, stats, holds] = await Promise.all(['funnel?days=14', 'stats?days=7', 'holds?limit=20'].map(
         path => ask(`/api/admin/${path}`, { signal })));
       drawSlowly(funnel.body, stats.body, holds.body);
+      await drawRegret({ signal });
       state.readSlowly = Date.now();
     }
     Object.assign(state, { read: Date.now(), wait: EVERY_MS, error: null });
@@ -98,4 +100,5 @@ document.addEventListener('visibilitychange', () => {
   else plan();
 });
 setInterval(() => isSignedIn() && drawAge(state), 1000);
+startRegret(error => isSignedIn() && sayTrouble(error.status ? error.message : 'The API does not answer.'));
 startActions(() => refresh({ slowly: true }));

@@ -52,3 +52,36 @@ export const bars = (description, data) => {
   });
   return picture;
 };
+
+/**
+ * A curve of shares over hours with the band of its interval. Points: {hours, regret, low, high, sentence}. `chosen` is
+ * a line across, `present` one upright.
+ */
+export const curve = (description, points, { chosen, present }) => {
+  const isNarrow = matchMedia('(max-width: 46rem)').matches;
+  const width = isNarrow ? 340 : 1120, height = 220, left = 48, bottom = 26, top = 10;
+  const drawn = points.filter(point => point.regret !== null);
+  const most = Math.min(1, Math.max(0.01, chosen * 1.5, ...drawn.map(point => Math.min(point.high, point.regret * 3))) * 1.1);
+  const last = Math.log(points.at(-1).hours);
+  const x = hours => left + (width - left - 24) * Math.log(hours) / last;
+  const y = share => top + (height - top - bottom) * (1 - Math.min(share, most) / most);
+  const path = shares => shares.map(([hours, share], place) => `${place ? 'L' : 'M'}${x(hours)} ${y(share)}`).join(' ');
+  const picture = shape('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', class: 'picture', 'aria-label': description });
+  for (const share of [0, most / 2, most]) {
+    picture.append(shape('line', { class: 'grid', x1: left, x2: width, y1: y(share), y2: y(share) }),
+      shape('text', { class: 'scale', x: left - 8, y: y(share) + 4, 'text-anchor': 'end' }, share ? `${(100 * share).toPrecision(2)} %` : '0'));
+  }
+  for (const hours of isNarrow ? [1, 4, 24, 72] : [1, 2, 4, 9, 16, 24, 48, 72, 120]) {
+    picture.append(shape('text', { class: 'scale', x: x(hours), y: height - 6, 'text-anchor': 'middle' }, `${hours} h`));
+  }
+  picture.append(
+    shape('path', { class: 'band', d: `${path(drawn.map(point => [point.hours, point.high]))} ${
+      path(drawn.map(point => [point.hours, point.low]).reverse()).replace('M', 'L')} Z` }),
+    shape('path', { class: 'line', d: path(drawn.map(point => [point.hours, point.regret])) }),
+    shape('line', { class: 'chosen', x1: left, x2: width, y1: y(chosen), y2: y(chosen) }));
+  if (present) picture.append(shape('line', { class: 'present', x1: x(present), x2: x(present), y1: top, y2: height - bottom }));
+  for (const point of drawn) {
+    picture.append(shape('circle', { class: 'front', cx: x(point.hours), cy: y(point.regret), r: 4 }, shape('title', {}, point.sentence)));
+  }
+  return picture;
+};
