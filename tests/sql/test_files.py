@@ -27,7 +27,7 @@ def refusal(error: pytest.ExceptionInfo[psycopg.Error]) -> tuple[str | None, str
 
 def events(db: Connection) -> list[str]:
     return [
-        row["event"] for row in db.execute("select event from lull.session_events order by id").fetchall()
+        row["event"] for row in db.execute("select event from lull.session_events where event <> 'returned' order by id").fetchall()
     ]
 
 

@@ -39,7 +39,8 @@ begin
 end
 $$;
 
--- Append the event where the session was idle for an hour or longer and this transaction has not noted it yet.
+-- Append the event where the session was idle for an hour or longer and this transaction has not noted it yet. It is
+-- for statistics, and is not broadcast: what the user did is.
 create or replace function lull.append_return(p_session lull.sessions, p_clock timestamptz, p_now timestamptz)
 returns void
 language plpgsql
@@ -54,7 +55,7 @@ begin
     select 1 from lull.session_events e
     where e.session_id = p_session.id and e.event = 'returned' and e.at = now())
   then
-    perform lull.append_event(p_session.id, p_session.kind, 'returned', jsonb_build_object(
+    perform lull.append_quiet_event(p_session.id, p_session.kind, 'returned', jsonb_build_object(
       'idle', floor(extract(epoch from v_idle))::bigint, 'status', p_session.status));
   end if;
 end
