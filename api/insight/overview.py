@@ -4,7 +4,8 @@ import hashlib
 
 from api.database import Database
 from api.flags import Decision
-from api.insight.schemas import Flag, Overview
+from api.insight.dashboard_schemas import Overview
+from api.insight.schemas import Flag
 
 _TIMEOUT_SECONDS = 10  # the function's own statement time-out is 8
 _OF_THE_MOMENT: dict[str, bool | set[str]] = {"at": True, "running": {"seconds"}}

@@ -12,7 +12,7 @@ from datetime import date, datetime
 from pydantic import BaseModel
 
 from api.database import Database
-from api.insight.schemas import Regret, RegretPoint
+from api.insight.dashboard_schemas import Regret, RegretPoint
 
 EDGES = (1, 2, 3, 4, 6, 9, 12, 16, 20, 24, 36, 48, 60, 72, 96, 120, 168)  # hours; the last is the horizon
 LEAST_DAYS = 30  # of events: a younger system is read wrong

@@ -11,6 +11,7 @@ from api.http.dependencies import NEVER_STORED, never_stored
 from api.http.openapi import CALLER_SCHEMES, documented
 from api.http.parts import parts_of
 from api.http.routers import admin_router, feature_router
+from api.insight.dashboard_schemas import Overview, Regret, RegretQuery
 from api.insight.funnel import read_funnel
 from api.insight.health import cleanup_health
 from api.insight.overview import read_overview
@@ -22,9 +23,6 @@ from api.insight.schemas import (
     Funnel,
     Health,
     Introduction,
-    Overview,
-    Regret,
-    RegretQuery,
     Stats,
 )
 from api.insight.stats import read_stats
