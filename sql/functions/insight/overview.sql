@@ -88,8 +88,8 @@ as $$
     order by c.completed_at desc limit 1) l;
 $$;
 
--- Count all sessions, unless that was done within the last hour. Above two million, a part of the table's blocks of that
--- size is counted, and the numbers are that much more.
+-- Count all sessions, unless that was done within the last hour. Above two million, about two million of them are
+-- counted, and the numbers are that much more.
 create or replace function lull.count_sessions()
 returns void
 language plpgsql
