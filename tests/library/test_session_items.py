@@ -25,7 +25,8 @@ def test_a_session_notes_what_it_used_once(api: httpx.Client, service: Headers, 
     api.post(f"{game}/items", headers=service, json={**USED, "version": 1})
     noted = api.get(f"{game}/items", headers=service).json()["items"]
     assert [(each["key"], each["version"]) for each in noted] == [("hero", 2), ("hero", 1)]
-    assert events_of(api, game, service) == ["created", "initialized", "item.used", "item.used"]
+    events = events_of(api, game, service)
+    assert events == ["created", "initialized", "returned", "item.used", "item.used"]
     assert api.get(game, headers=service).json()["session"]["lastActivityAt"] > before
     put(api, service, {"level": 3}, version=2)
     assert len(api.get(f"{game}/items", headers=service).json()["items"]) == 2
