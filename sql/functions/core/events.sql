@@ -18,16 +18,6 @@ begin
 end
 $$;
 
--- Append to the event log alone. The caller holds the session's lock.
-create or replace function lull.append_quiet_event(p_session uuid, p_kind text, p_event text, p_data jsonb)
-returns void
-language sql
-set search_path = pg_catalog, pg_temp
-as $$
-  insert into lull.session_events (session_id, kind, event, data, request_id)
-  values (p_session, p_kind, p_event, p_data, lull.request_id());
-$$;
-
 -- Append one event for each of many lull.sessions documents (see core/archive.sql), with the status in the document.
 create or replace function lull.append_events(p_sessions jsonb[], p_event text, p_data jsonb)
 returns void
