@@ -2,8 +2,8 @@
 -- learn from it how long people stay away (sql/functions/insight/idle_gaps.sql).
 
 -- Append `returned` {"idle": seconds, "status"} after a change of a session's clock, or of a participant's
--- last_seen_at. The session was idle since the newest of them, without what this transaction wrote. A restore is no return. The event
--- is not broadcast: what the user did is.
+-- last_seen_at. The session was idle since the newest of them, without what this transaction wrote. A restore is no
+-- return. The event is not broadcast: what the user did is.
 --
 -- A heartbeat has the participant's row locked, and a batch locks the session first: there the session is not waited
 -- for, and a return in the moment of a batch or of another change is not noted.
