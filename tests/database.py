@@ -20,8 +20,12 @@ def truncate(connection: psycopg.Connection[DictRow]) -> None:
     """Empty every table of schema lull that a test can write, and forget targets that a test adopted."""
     rows = connection.execute("select tablename from pg_tables where schemaname = 'lull'").fetchall()
     names = [sql.Identifier("lull", row["tablename"]) for row in rows if row["tablename"] not in KEPT]
-    if names:
-        connection.execute(sql.SQL("truncate {} restart identity cascade").format(sql.SQL(", ").join(names)))
+    while names:
+        try:
+            connection.execute(sql.SQL("truncate {} restart identity cascade").format(sql.SQL(", ").join(names)))
+            break
+        except psycopg.errors.DeadlockDetected:
+            continue  # with a request that the last test did not wait for: it has ended now, or will
     connection.execute(
         "delete from lull.policies p using lull.targets t where t.name = p.target and not t.builtin"
     )
