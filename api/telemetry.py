@@ -7,7 +7,7 @@ the attributes are a method, a route's template, a status, a function's or polic
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +19,7 @@ log = logging.getLogger("lull.telemetry")
 Value = str | int | float
 FLUSH_SECONDS = 0.5
 
+_NO_SPAN = nullcontext()
 _tracer: Any = None
 _counters: dict[str, Any] = {}
 _meter: Any = None
@@ -58,19 +59,20 @@ def stop() -> None:
     _flushes.clear()
 
 
-@contextmanager
-def span(name: str, *, is_server: bool = False, **attributes: Value) -> Iterator[Any]:
+def span(name: str, *, is_server: bool = False, **attributes: Value) -> AbstractContextManager[Any]:
     """A span around the block, with what is known at its beginning; the block may set more on it. None while off."""
-    if _tracer is None:
-        yield None
-        return
+    return _NO_SPAN if _tracer is None else _span(_tracer, name, is_server, attributes)
+
+
+@contextmanager
+def _span(tracer: Any, name: str, is_server: bool, attributes: dict[str, Value]) -> Iterator[Any]:
     from opentelemetry.trace import SpanKind, StatusCode
 
     options: dict[str, Any] = {"attributes": {key.replace("__", "."): value for key, value in attributes.items()}}
     options["kind"] = SpanKind.SERVER if is_server else SpanKind.INTERNAL
     options["context"] = _parent() if is_server else None
     # an exception's text may hold what a caller sent: only its kind of end is passed on
-    with _tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False, **options) as it:
+    with tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False, **options) as it:
         try:
             yield it
         except BaseException:

@@ -2,8 +2,7 @@
 
 import logging
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from threading import Lock
 from typing import Any, Protocol
 
@@ -50,15 +49,27 @@ class Database:
         function refused, or DatabaseUnavailable when it is unknown whether the call took effect.
         """
         transport = self._connected()
-        with telemetry.span(function, db__system__name="postgresql"), _explained(function, transport):
-            answer = transport.call(function, arguments, timeout_seconds)
+        with telemetry.span(function, db__system__name="postgresql"):
+            try:
+                answer = transport.call(function, arguments, timeout_seconds)
+            except DatabaseRefusal as refusal:
+                raise _explained(refusal, function, transport) from refusal
+            except DatabaseUnavailable as problem:
+                _log_unreachable(problem, function)
+                raise
         return _object(function, answer)
 
     async def call_async(self, function: str, arguments: dict[str, Any], *, timeout_seconds: float) -> dict[str, Any]:
         """Do `call` without keeping the event loop."""
         transport = self._connected()
-        with telemetry.span(function, db__system__name="postgresql"), _explained(function, transport):
-            answer = await transport.call_async(function, arguments, timeout_seconds)
+        with telemetry.span(function, db__system__name="postgresql"):
+            try:
+                answer = await transport.call_async(function, arguments, timeout_seconds)
+            except DatabaseRefusal as refusal:
+                raise _explained(refusal, function, transport) from refusal
+            except DatabaseUnavailable as problem:
+                _log_unreachable(problem, function)
+                raise
         return _object(function, answer)
 
     def _connected(self) -> Transport:
@@ -69,23 +80,20 @@ class Database:
             return self._transport
 
 
-@contextmanager
-def _explained(function: str, transport: Transport) -> Iterator[None]:
-    """Raise a refusal as the problem that it is to a caller; the log has what the caller must not see."""
-    try:
-        yield
-    except DatabaseRefusal as refusal:
-        problem = from_database_error(refusal, transport.credentials)
-        log.log(
-            logging.WARNING if problem.status >= 500 else logging.INFO,
-            "database refused",
-            extra={"fields": {"function": function, "code": refusal.code, "message": refusal.message}},
-        )
-        raise problem from refusal
-    except DatabaseUnavailable as problem:
-        reason = repr(problem.__cause__)
-        log.warning("database unreachable", extra={"fields": {"function": function, "error": reason}})
-        raise
+def _explained(refusal: DatabaseRefusal, function: str, transport: Transport) -> Problem:
+    """The problem that a refusal is to a caller; the log has what the caller must not see."""
+    problem = from_database_error(refusal, transport.credentials)
+    log.log(
+        logging.WARNING if problem.status >= 500 else logging.INFO,
+        "database refused",
+        extra={"fields": {"function": function, "code": refusal.code, "message": refusal.message}},
+    )
+    return problem
+
+
+def _log_unreachable(problem: DatabaseUnavailable, function: str) -> None:
+    reason = repr(problem.__cause__)
+    log.warning("database unreachable", extra={"fields": {"function": function, "error": reason}})
 
 
 def _object(function: str, answer: object) -> dict[str, Any]:

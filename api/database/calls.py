@@ -1,6 +1,8 @@
 """The text of a call: what the catalog says about a function, put into SQL."""
 
-from collections.abc import Collection
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,18 +24,48 @@ _SIGNATURE = """
 """
 
 
+# What PQescapeLiteral would cut off, and what is no UTF-8: inside JSON, Postgres itself refuses both.
+_NOT_QUOTED = re.compile("[\0\ud800-\udfff]")
+
+_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+Quote = Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A named argument of a function, and how to write a value for it."""
+
+    name: str
+    opening: bytes
+    kind: bytes
+
+    def written(self, value: Any, quote: Quote) -> bytes:
+        """A value as SQL. Raises ValueError for a number that is no JSON."""
+        is_json = self.kind in (b"json", b"jsonb")
+        if value is None:
+            return self.opening + b"null::" + self.kind
+        if isinstance(value, str) and not is_json and not _NOT_QUOTED.search(value):
+            return self.opening + quote(value) + b"::" + self.kind
+        if is_json or isinstance(value, int | float):
+            return self.opening + quote(_json(value)) + b"::" + self.kind
+        record = quote(_json({"value": value})) + b") as _(value " + self.kind
+        return self.opening + b"(select value from pg_catalog.json_to_record(" + record + b"))"
+
+
 @dataclass(frozen=True)
 class Call:
-    """A call of a function with certain arguments: a text in three parts.
-
-    Between them come the milliseconds that it may take, and its arguments as a literal of JSON. `seconds` is
-    the function's own statement time-out, where it has one.
-    """
+    """A call of a function with certain arguments. `seconds` is the function's own statement time-out, if any."""
 
     before: bytes
-    between: bytes
-    after: bytes
+    function: bytes
+    arguments: tuple[Argument, ...]
     seconds: float | None
+
+    def text(self, values: Mapping[str, Any], seconds: float, quote: Quote) -> bytes:
+        """The statements of a call that may take so many seconds."""
+        milliseconds = max(1, int(1000 * min(seconds, self.seconds or seconds)))
+        written = [argument.written(values[argument.name], quote) for argument in self.arguments]
+        return self.before + b"%d" % milliseconds + self.function + b", ".join(written) + b")"
 
 
 def compose_call(cursor: Cursor[Any], function: str, names: Collection[str]) -> Call | None:
@@ -41,7 +73,7 @@ def compose_call(cursor: Cursor[Any], function: str, names: Collection[str]) -> 
 
     One text is one round trip and one transaction. As PostgREST does it, the time-out is set before the call
     begins, a function that only reads does so in a transaction that can do nothing else, and Postgres itself
-    takes the arguments, by their types, from the JSON.
+    takes each argument, by its type, from its text; lists from JSON.
     """
     row = cursor.execute(_SIGNATURE, (function,)).fetchone()
     if row is None:
@@ -50,13 +82,11 @@ def compose_call(cursor: Cursor[Any], function: str, names: Collection[str]) -> 
     types = dict(arguments)
     if not set([*types][:required]) <= set(names) <= types.keys():
         return None
-    named = [sql.SQL("{0} => _.{0}").format(sql.Identifier(name)) for name in names]
-    columns = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(types[name])) for name in names]
-    before = sql.SQL("{}set local statement_timeout = ").format(
-        sql.SQL("set transaction read only; " if read_only else "")
-    )
-    between = sql.SQL("; select {}({}) from pg_catalog.json_to_record(").format(
-        sql.Identifier("public", function), sql.SQL(", ").join(named)
-    )
-    after = sql.SQL(") as _({})").format(sql.SQL(", ").join(columns) if names else sql.SQL("nothing text"))
-    return Call(before.as_bytes(), between.as_bytes(), after.as_bytes(), seconds or None)
+    before = b"set transaction read only; " if read_only else b""
+    called = sql.SQL("; select {}(").format(sql.Identifier("public", function)).as_bytes()
+    written = tuple(_argument(name, types[name]) for name in names)
+    return Call(before + b"set local statement_timeout = ", called, written, seconds or None)
+
+
+def _argument(name: str, kind: str) -> Argument:
+    return Argument(name, sql.SQL("{} => ").format(sql.Identifier(name)).as_bytes(), kind.encode())

@@ -3,8 +3,6 @@
 import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -42,9 +40,13 @@ class Direct:
         stop a direct call.
         """
         deadline = time.monotonic() + timeout_seconds
-        with self._translated(function, arguments), self._pool.connection(deadline) as connection:
-            call = self._known(function, arguments) or self._compose(connection, function, arguments)
-            return _value(connection.ask(_text(call, connection, arguments)))
+        try:
+            with self._pool.connection(deadline) as connection:
+                call = self._known(function, arguments) or self._compose(connection, function, arguments)
+                answer = connection.ask(_text(call, connection, arguments))
+        except psycopg.Error as error:
+            raise self._meaning(error, function, arguments) from error
+        return _value(answer)
 
     async def call_async(self, function: str, arguments: dict[str, Any], timeout_seconds: float) -> object:
         """Do `call` in the event loop where only the answer has to be waited for, and else in a thread."""
@@ -54,8 +56,11 @@ class Direct:
             lent = self._pool.idle_connection(deadline) if call else None
             if call is None or lent is None:
                 return await in_thread(self.call, function, arguments, deadline - time.monotonic())
-            with self._translated(function, arguments), lent as connection:
-                answer = await connection.ask_async(_text(call, connection, arguments))
+            try:
+                with lent as connection:
+                    answer = await connection.ask_async(_text(call, connection, arguments))
+            except psycopg.Error as error:
+                raise self._meaning(error, function, arguments) from error
         if answer is None or len(answer) <= _LONG_ANSWER:
             return _value(answer)
         return await in_thread(_value, answer)
@@ -75,23 +80,19 @@ class Direct:
         self._calls[(function, *arguments)] = time.monotonic(), call
         return call
 
-    @contextmanager
-    def _translated(self, function: str, arguments: dict[str, Any]) -> Iterator[None]:
-        """Raise what psycopg raises as what it means; after an error the catalog is asked again."""
-        try:
-            yield
-        except psycopg.Error as error:
-            if not (error.sqlstate or "").startswith("PT"):
-                self._calls.pop((function, *arguments), None)
-            raise _meaning(error) from error
+    def _meaning(
+        self, error: psycopg.Error, function: str, arguments: dict[str, Any]
+    ) -> DatabaseRefusal | DatabaseUnavailable:
+        """What an error of psycopg's means; after one the catalog is asked again."""
+        if not (error.sqlstate or "").startswith("PT"):
+            self._calls.pop((function, *arguments), None)
+        return _meaning(error)
 
 
 def _text(call: Call, connection: PooledConnection, arguments: dict[str, Any]) -> bytes:
     """The call's text with its arguments and the time that it may take."""
     seconds = _SHARE_OF_THE_TIME * (connection.deadline - time.monotonic())
-    milliseconds = max(1, int(1000 * min(seconds, call.seconds or seconds)))
-    body = connection.literal(json.dumps(arguments, separators=(",", ":"), allow_nan=False))
-    return _request_name() + call.before + b"%d" % milliseconds + call.between + body + call.after
+    return _request_name() + call.text(arguments, seconds, connection.literal)
 
 
 def _request_name() -> bytes:
@@ -110,7 +111,7 @@ def _request_name() -> bytes:
 def _value(answer: bytes | None) -> object:
     """The JSON that a function returned; None for what is no JSON."""
     try:
-        return json.loads(answer or b"null")
+        return json.loads(answer.decode()) if answer else None
     except ValueError:
         return None
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import math
-import select
+import os
+import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
-from threading import Lock, Semaphore
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
+from queue import Empty, SimpleQueue
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -14,9 +16,11 @@ from psycopg.abc import RV, PQGen
 from psycopg.errors import error_from_result
 from psycopg.generators import execute
 from psycopg.pq import Escaping, ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 from psycopg.waiting import wait_async
 
+from api.database.watch import DeadlineWatch
 from api.errors import DatabaseUnavailable
 
 _DONE = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
@@ -36,8 +40,12 @@ class PooledConnection(psycopg.Connection[TupleRow]):
         return super().wait(gen, interval, left if timeout is None else timeout)
 
     def ask(self, text: bytes) -> bytes | None:
-        """Send statements in one text; return the first value of the last one's answer."""
-        return self.wait(self._conversation(text))
+        """Send statements in one text; return the first value of the last one's answer.
+
+        One call of libpq's, which waits without Python's lock: a conversation in steps would take that lock eight
+        times, and among sixteen threads each time costs as much as the query. It knows no deadline: the pool does.
+        """
+        return _first_value(self.pgconn.exec_(text))
 
     async def ask_async(self, text: bytes) -> bytes | None:
         """Do `ask` in the running event loop."""
@@ -45,12 +53,20 @@ class PooledConnection(psycopg.Connection[TupleRow]):
         return await wait_async(self._conversation(text), self.pgconn.socket, _LOOK_SECONDS, left)
 
     def is_usable(self) -> bool:
-        """Whether it was idle for under 60 s and has nothing to read: what can be read is the server's farewell."""
+        """Whether it was idle for under 60 s, and the server has not closed it: its last words come before the end."""
         if time.monotonic() - self.idle_since > _LONGEST_IDLE_SECONDS:
             return False
-        waiting = select.poll()
-        waiting.register(self.fileno(), select.POLLIN)
-        return not waiting.poll(0)
+        try:
+            self.pgconn.consume_input()
+            self.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def hang_up(self) -> None:
+        """End the conversation at once, from any thread: who waits for the answer learns that there is none."""
+        with socket.socket(fileno=os.dup(self.fileno())) as line, suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
 
     def literal(self, text: str) -> bytes:
         """A text as SQL writes it."""
@@ -60,55 +76,65 @@ class PooledConnection(psycopg.Connection[TupleRow]):
         """What a cursor would do, without what it does for results of all kinds."""
         self.pgconn.send_query(text)
         results = yield from execute(self.pgconn)
-        for result in results:
-            if result.status not in _DONE:
-                raise error_from_result(result)
-        value: bytes | None = results[-1].get_value(0, 0) if results[-1].ntuples else None
-        return value
+        return _first_value(next((result for result in results if result.status not in _DONE), results[-1]))
+
+
+def _first_value(result: PGresult) -> bytes | None:
+    if result.status not in _DONE:
+        raise error_from_result(result)
+    value: bytes | None = result.get_value(0, 0) if result.ntuples else None
+    return value
 
 
 class Pool:
     """At most `size` connections to one address. Safe to share between threads.
 
-    It has no threads of its own, as psycopg_pool has: a caller that needs a connection opens it, and learns at once
-    and by name why that failed; and nothing goes on in a serverless instance that is frozen between requests.
+    It opens no connections in threads of its own, as psycopg_pool does: a caller that needs one opens it, and learns
+    at once and by name why that failed; and nothing goes on in a serverless instance that is frozen between requests.
     """
 
     def __init__(self, url: str, size: int) -> None:
         self._url = url
         self._size = size
-        self._free = Semaphore(size)
+        self._free: SimpleQueue[None] = SimpleQueue()  # a semaphore that is C's
+        for _ in range(size):
+            self._free.put(None)
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         self._idle: list[PooledConnection] = []
         self._lock = Lock()
+        self._watch = DeadlineWatch()
 
-    @contextmanager
-    def connection(self, deadline: float) -> Iterator[PooledConnection]:
-        """Lend a connection in autocommit mode until the block ends.
+    def connection(self, deadline: float) -> "Lent":
+        """Lend a connection in autocommit mode to a thread that waits for its answers.
 
         Raises DatabaseUnavailable when none becomes free before the deadline, and psycopg.Error when none can
-        be opened. One that is in the middle of something when the block ends is closed: what it would say
-        is for no caller any more.
+        be opened.
         """
-        if not self._free.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        try:
+            self._free.get(timeout=max(0.0, deadline - time.monotonic()))
+        except Empty:
             raise DatabaseUnavailable from TimeoutError("no connection became free")
         try:
             connection = self._take() or self._open(deadline)
         except BaseException:
-            self._free.release()
+            self._free.put(None)
             raise
-        with self._lent(connection, deadline):
-            yield connection
+        connection.deadline = deadline
+        self._watch.add(connection)
+        return Lent(connection, self._give_back)
 
-    def idle_connection(self, deadline: float) -> AbstractContextManager[PooledConnection] | None:
-        """Lend a connection that needs no waiting for; None when there is none."""
-        if not self._free.acquire(blocking=False):
+    def idle_connection(self, deadline: float) -> "Lent | None":
+        """Lend a connection that needs no waiting for to a coroutine; None when there is none."""
+        try:
+            self._free.get_nowait()
+        except Empty:
             return None
         connection = self._take()
         if connection is None:
-            self._free.release()
+            self._free.put(None)
             return None
-        return self._lent(connection, deadline)
+        connection.deadline = deadline
+        return Lent(connection, self._give_back)
 
     @asynccontextmanager
     async def turn(self, deadline: float) -> AsyncIterator[None]:
@@ -123,15 +149,6 @@ class Pool:
             yield
         finally:
             turns.release()
-
-    @contextmanager
-    def _lent(self, connection: PooledConnection, deadline: float) -> Iterator[PooledConnection]:
-        connection.deadline = deadline
-        try:
-            yield connection
-        finally:
-            self._give_back(connection)
-            self._free.release()
 
     def close(self) -> None:
         """Close what is idle."""
@@ -161,9 +178,29 @@ class Pool:
         )
 
     def _give_back(self, connection: PooledConnection) -> None:
-        if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+        self._watch.remove(connection)
+        if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            connection.idle_since = time.monotonic()
+            with self._lock:
+                self._idle.append(connection)
+        else:
             connection.close()
-            return
-        connection.idle_since = time.monotonic()
-        with self._lock:
-            self._idle.append(connection)
+        self._free.put(None)
+
+
+class Lent:
+    """A connection of a pool's until the block ends.
+
+    One that is in the middle of something then is closed: what it would say is for no caller any more.
+    """
+
+    __slots__ = ("_connection", "_give_back")
+
+    def __init__(self, connection: PooledConnection, give_back: Callable[[PooledConnection], None]) -> None:
+        self._connection, self._give_back = connection, give_back
+
+    def __enter__(self) -> PooledConnection:
+        return self._connection
+
+    def __exit__(self, *_: object) -> None:
+        self._give_back(self._connection)

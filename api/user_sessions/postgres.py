@@ -1,11 +1,7 @@
 """User sessions in lull.user_sessions, through the one door to Postgres."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
-
-from pydantic import BaseModel
 
 from api.database import Database
 from api.errors import Problem
@@ -26,27 +22,6 @@ from api.user_sessions.provider import (
 _TIMEOUT_SECONDS = 10  # the functions' own statement time-out is 8
 
 
-class _Found(BaseModel):
-    data: dict[str, Any]
-    version: str
-    active_at: datetime
-    expires_at: datetime | None
-
-
-class _Answer(BaseModel):
-    """What one of the functions answers; each has the fields that it needs."""
-
-    record: _Found | None = None
-    live: bool = False
-    version: str | None = None
-    conflict: bool = False
-    current: str | None = None
-    count: int = 0
-    more: bool = False
-    user_ids: list[str] = []
-    cursor: str | None = None
-
-
 class PostgresProvider:
     """One call of a SQL function an operation. Pruned by the policies of the cleanup run."""
 
@@ -56,14 +31,20 @@ class PostgresProvider:
 
     def get_session(self, user: str) -> Record | None:
         """The live record of a user."""
-        found = self._call("lull_get_user_session", p_user=user).record
+        found = self._call("lull_get_user_session", p_user=user)["record"]
         if found is None:
             return None
-        return Record(from_postgres(found.data), found.version, found.active_at, found.expires_at)
+        ends = found["expires_at"]
+        return Record(
+            from_postgres(found["data"]),
+            found["version"],
+            datetime.fromisoformat(found["active_at"]),
+            datetime.fromisoformat(ends) if ends else None,
+        )
 
     def has_session(self, user: str) -> bool:
         """Whether a user has a live record."""
-        return self._call("lull_has_user_session", p_user=user).live
+        return bool(self._call("lull_has_user_session", p_user=user)["live"])
 
     def set_session(
         self,
@@ -83,47 +64,40 @@ class PostgresProvider:
             p_new=new_version or _drawn(),
             p_expires_at=expires_at.isoformat() if expires_at else None,
         )
-        if answer.version is None:
-            raise Conflict(answer.current)
-        return Version(answer.version)
+        if answer["version"] is None:
+            raise Conflict(answer["current"])
+        return Version(answer["version"])
 
     def delete_session(self, user: str) -> bool:
         """Delete unconditionally; True where there was a live record."""
-        return self._call("lull_delete_user_session", p_user=user).live
+        return bool(self._call("lull_delete_user_session", p_user=user)["live"])
 
     def touch(self, user: str) -> bool:
         """Count as activity; False where there is no live record."""
-        return self._call("lull_touch_user_session", p_user=user).live
+        return bool(self._call("lull_touch_user_session", p_user=user)["live"])
 
     def cleanup_old_sessions(self, max_age: float, limit: int = 1000, *, dry_run: bool = False) -> Pruned:
         """Remove up to `limit` records that are dead or idle for `max_age` seconds; the run has policies for that."""
         answer = self._call("lull_prune_user_sessions", p_max_age=max_age, p_limit=limit, p_dry_run=dry_run)
-        return Pruned(answer.count, answer.more)
+        return Pruned(answer["count"], answer["more"])
 
     def get_active_sessions(self, after: str | None = None, limit: int = MOST_PER_PAGE) -> ActivePage:
         """A page of the users with live records, by their ids."""
         answer = self._call("lull_list_user_sessions", p_after=after, p_limit=limit)
-        return ActivePage(answer.user_ids, answer.cursor)
+        return ActivePage(answer["user_ids"], answer["cursor"])
 
     def get_stats(self, after: str | None = None, limit: int = MOST_PER_PAGE) -> Stats:
         """The number of live records, and a page of their users."""
         answer = self._call("lull_list_user_sessions", p_after=after, p_limit=limit, p_count=True)
-        return Stats(answer.count, answer.user_ids, answer.cursor)
+        return Stats(answer["count"], answer["user_ids"], answer["cursor"])
 
-    def _call(self, function: str, **arguments: Any) -> _Answer:
-        with _away():
-            answer = self._database.call(function, {**self._common, **arguments}, timeout_seconds=_TIMEOUT_SECONDS)
-        return _Answer.model_validate(answer)
-
-
-@contextmanager
-def _away() -> Iterator[None]:
-    try:
-        yield
-    except Problem as problem:
-        if problem.status == 503:
-            raise StoreAway(problem.detail) from problem
-        raise
+    def _call(self, function: str, **arguments: Any) -> dict[str, Any]:
+        try:
+            return self._database.call(function, {**self._common, **arguments}, timeout_seconds=_TIMEOUT_SECONDS)
+        except Problem as problem:
+            if problem.status == 503:
+                raise StoreAway(problem.detail) from problem
+            raise
 
 
 _drawn = new_version

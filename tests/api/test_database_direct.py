@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 
 from api.composition import create_app
-from api.database import Database, pool
+from api.database import Database, pool, watch
 from api.errors import DatabaseUnavailable, Problem
 from api.settings import Settings
 from infra.local import ports
@@ -104,6 +105,23 @@ def test_a_server_that_falls_silent_is_given_up_after_the_time_out(
         assert call(database, "probe_read") == {"read only": "on"}
     finally:
         os.kill(process, signal.SIGCONT)
+
+
+def test_the_watch_over_deadlines_ends_after_the_calls_and_begins_again_with_them(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_LOOK_SECONDS", 0.01)
+
+    def watching() -> bool:
+        return any(thread.name == "database deadlines" for thread in threading.enumerate())
+
+    deadline = time.monotonic() + 10
+    for _ in range(2):
+        while watching():
+            assert time.monotonic() < deadline, "the watch outlives the calls"
+            time.sleep(0.01)
+        call(database, "probe_wait", p_seconds=0.3)
+        assert watching()
 
 
 def test_a_connection_that_was_silent_for_long_is_not_trusted(
