@@ -65,7 +65,7 @@ FEATURES = (
         (
             "/api/sessions",
             "/api/sessions/count",
-            *_below(SESSION, "", "/events", "/activate", "/pause", "/resume", "/end", "/claim-ownership"),
+            *_below(SESSION, "", "/events"),
         ),
         "api.sessions.routes",
     ),
@@ -73,6 +73,11 @@ FEATURES = (
         "sessions.files",
         _below(f"{SESSION}/files", "", "/{file}", "/{file}/complete"),
         "api.sessions.files.routes",
+    ),
+    Feature(
+        "sessions.transitions",
+        _below(SESSION, "/activate", "/pause", "/resume", "/end", "/claim-ownership"),
+        "api.sessions.transition_routes",
     ),
     Feature("user_sessions", ("/api/me/session",), "api.user_sessions.routes"),
 )

@@ -16,7 +16,7 @@ from api.errors import Problem, invalid_request
 from api.http.bodies import parse_body, read_any_body, read_body
 from api.http.idempotency import PATTERN
 from api.http.parts import parts_of
-from api.http.schemas import Nothing, NotNull
+from api.http.schemas import Nothing, NotNull, Session
 
 NEVER_STORED = {"Cache-Control": "no-store"}
 
@@ -70,6 +70,12 @@ def expected_version(if_match: str | None, if_none_match: str | None) -> str | N
             "Nothing was written. Send If-Match with the ETag that you have read, or If-None-Match: * to create.",
         )
     return if_match.strip('"') if if_match else None
+
+
+def tagged(response: Response, session: Session) -> Session:
+    """A session to answer with, whose version is the answer's ETag."""
+    response.headers["ETag"] = f'"{session.version}"'
+    return session
 
 
 def never_stored(response: Response) -> None:

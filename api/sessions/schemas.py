@@ -47,12 +47,6 @@ class NewSession(Question):
     )
 
 
-class End(Question):
-    """How a session ends."""
-
-    reason: Words | None = Field(default=None, description="Default: `discarded` for a draft, else `ended`.")
-
-
 class WhichSessions(Question):
     """Filters of sessions; all that are given must match."""
 
@@ -102,14 +96,6 @@ class Creation(OneSession):
     replayed: bool
     token_rotation: int
     limits: list[Limit] | None = None
-
-
-class Activation(OneSession):
-    """The answer of `lull_activate_session`."""
-
-    activated: bool
-    restored: bool
-    missing: int = 0
 
 
 class SessionPage(Answer):

@@ -34,6 +34,12 @@ SETTINGS = {
     "CRON_SECRET",
     "SERVICE_SECRET",
 }
+GIVEN_KEYS = {
+    "CRON_SECRET": "a secret, given from outside",
+    "SUPABASE_JWT_SECRET": "x" * 40,
+    "SUPABASE_ANON_KEY": jwt.encode({"role": "anon"}, "x" * 40, algorithm="HS256"),
+    "SUPABASE_SECRET_KEY": jwt.encode({"role": "service_role"}, "x" * 40, algorithm="HS256"),
+}
 
 
 def dry_run(settings: Mapping[str, str]) -> httpx.Response:
@@ -49,6 +55,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevProcess]:
+    """One that is ready, in a folder that an earlier release made, with settings of the environment."""
+    settings = {
+        "ENABLE_EARLY_SESSION_CREATION": "true",
+        "MAX_FILE_BYTES": "1000",
+        "ALLOWED_FILE_TYPES": "image/png",
+        "MAX_OPEN_DRAFTS_PER_OWNER": "3",
+        "SESSION_CLEANUP_THRESHOLD_HOURS": "48",
+    }
+    with server_folder(tmp_path_factory, "given") as folder:
+        home = folder / "home"
+        home.mkdir(mode=0o755)
+        with DevProcess(home, settings | GIVEN_KEYS) as dev:
+            dev.wait_ready()
+            yield dev
+
+
+@pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevProcess]:
     """One `make dev` that the tests share that leave it running."""
     with server_folder(tmp_path_factory, "dev") as folder, DevProcess(folder / "home") as dev:
@@ -57,9 +81,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevProcess]:
 
 
 @needs_proc
-@pytest.mark.parametrize(
-    "asked", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda asked: asked.name
-)
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGHUP], ids=lambda asked: asked.name)
 def test_it_answers_and_a_stop_leaves_nothing_behind(folder: Path, asked: signal.Signals) -> None:
     with DevProcess(folder / "home") as dev:
         assert dry_run(dev.wait_ready()).json()["dryRun"] is True
@@ -86,14 +108,9 @@ def test_it_serves_the_demo_which_may_upload_to_its_supabase(running: DevProcess
     assert f"connect-src 'self' {settings['SUPABASE_URL']};" in answer.headers["content-security-policy"]
 
 
-def test_the_data_is_closed_to_other_users(folder: Path) -> None:
-    home = folder / "home"
-    home.mkdir(mode=0o755)  # as an earlier release made it
-    with DevProcess(home) as dev:
-        dev.wait_ready()
-        assert stat.S_IMODE(home.stat().st_mode) == 0o700
-        others = {path.name: oct(path.stat().st_mode) for path in home.iterdir() if path.stat().st_mode & 0o077}
-    assert others == {}
+def test_the_data_is_closed_to_other_users(given: DevProcess) -> None:
+    assert stat.S_IMODE(given.home.stat().st_mode) == 0o700
+    assert {path.name: oct(path.stat().st_mode) for path in given.home.iterdir() if path.stat().st_mode & 0o077} == {}
 
 
 def test_a_folder_with_files_of_others_keeps_its_rights(folder: Path) -> None:
@@ -105,32 +122,23 @@ def test_a_folder_with_files_of_others_keeps_its_rights(folder: Path) -> None:
     assert (stat.S_IMODE(home.stat().st_mode), home.stat().st_uid) == (0o755, os.geteuid())
 
 
-def test_the_ports_follow_from_that_of_the_api_unless_they_are_taken(folder: Path) -> None:
-    with DevProcess(folder / "home") as dev:
-        settings = dev.wait_ready()
-        assert settings["SUPABASE_URL"] == f"http://{ports.HOST}:{dev.port + 1}"
-        assert f":{dev.port + 2}/" in settings["DATABASE_URL"]
-        with DevProcess(folder / "beside", port=dev.port - 1) as beside:
-            elsewhere = beside.wait_ready()
-            assert dry_run(elsewhere).status_code == 200
-            assert elsewhere["SUPABASE_URL"] not in (settings["API_URL"], settings["SUPABASE_URL"])
+def test_the_ports_follow_from_that_of_the_api_unless_another_one_has_them(running: DevProcess, folder: Path) -> None:
+    settings = running.wait_ready()
+    assert settings["SUPABASE_URL"] == f"http://{ports.HOST}:{running.port + 1}"
+    assert f":{running.port + 2}/" in settings["DATABASE_URL"]
+    with DevProcess(folder / "beside", port=running.port - 1) as beside:
+        elsewhere = beside.wait_ready()
+        assert [dry_run(each).status_code for each in (settings, elsewhere)] == [200, 200]
+        assert elsewhere["SUPABASE_URL"] not in (settings["API_URL"], settings["SUPABASE_URL"])
+        assert elsewhere["CRON_SECRET"] != settings["CRON_SECRET"]
 
 
-def test_the_flag_of_the_environment_turns_early_drafts_on(folder: Path) -> None:
-    with DevProcess(folder / "home", {"ENABLE_EARLY_SESSION_CREATION": "true"}) as dev:
-        settings = dev.wait_ready()
-        made = httpx.post(f"{settings['API_URL']}/api/sessions", json={"kind": "chat"}, trust_env=False, timeout=30)
-    assert (made.status_code, made.json()["session"]["status"]) == (201, "draft")
-
-
-def test_the_bucket_has_the_limits_of_the_settings(folder: Path) -> None:
-    given = {"MAX_FILE_BYTES": "1000", "ALLOWED_FILE_TYPES": "image/png"}
-    with DevProcess(folder / "home", given) as dev:
-        settings = dev.wait_ready()
-        key = settings["SUPABASE_SECRET_KEY"]
-        headers = {"apikey": key, "Authorization": f"Bearer {key}"}
-        url = f"{settings['SUPABASE_URL']}/storage/v1/bucket/session-files"
-        bucket = httpx.get(url, headers=headers, trust_env=False).json()
+def test_the_bucket_has_the_limits_of_the_settings(given: DevProcess) -> None:
+    settings = given.wait_ready()
+    key = settings["SUPABASE_SECRET_KEY"]
+    headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+    url = f"{settings['SUPABASE_URL']}/storage/v1/bucket/session-files"
+    bucket = httpx.get(url, headers=headers, trust_env=False).json()
     assert (bucket["file_size_limit"], bucket["allowed_mime_types"], bucket["public"]) == (1000, ["image/png"], False)
 
 
@@ -192,13 +200,6 @@ def test_a_second_start_finds_the_same_data_and_secrets(folder: Path) -> None:
     assert {name: first[name] for name in same} == {name: second[name] for name in same}
 
 
-def test_two_run_side_by_side(running: DevProcess, folder: Path) -> None:
-    with DevProcess(folder / "two") as two:
-        settings = running.wait_ready(), two.wait_ready()
-        assert [dry_run(each).status_code for each in settings] == [200, 200]
-        assert settings[0]["CRON_SECRET"] != settings[1]["CRON_SECRET"]
-
-
 def test_a_second_one_on_the_same_data_is_refused(running: DevProcess, folder: Path) -> None:
     with DevProcess(folder / "second", {"LULL_HOME": str(running.home)}) as second:
         assert second.exit_code() == 1
@@ -250,24 +251,18 @@ def test_after_a_kill_nothing_is_left_and_the_next_start_works(folder: Path) -> 
         assert dry_run(dev.wait_ready()).status_code == 200
 
 
-def test_settings_of_the_environment_win(folder: Path) -> None:
-    given = {"CRON_SECRET": "a secret, given from outside", "SUPABASE_JWT_SECRET": "x" * 40}
-    for name, role in (("SUPABASE_ANON_KEY", "anon"), ("SUPABASE_SECRET_KEY", "service_role")):
-        given[name] = jwt.encode({"role": role}, "x" * 40, algorithm="HS256")
-    with DevProcess(folder / "home", {"SESSION_CLEANUP_THRESHOLD_HOURS": "48", **given}) as dev:
-        settings = dev.wait_ready()
-        assert {name: settings[name] for name in given} == given
-        assert dry_run(settings).json()["thresholdHours"] == 48
+def test_settings_of_the_environment_win(given: DevProcess) -> None:
+    settings = given.wait_ready()
+    assert {name: settings[name] for name in GIVEN_KEYS} == GIVEN_KEYS
+    assert dry_run(settings).json()["thresholdHours"] == 48
 
 
-@pytest.mark.parametrize(("given", "made"), [({}, 12), ({"MAX_OPEN_DRAFTS_PER_OWNER": "3"}, 3)])
-def test_a_page_that_reloads_may_open_drafts_unless_a_limit_is_given(
-    given: dict[str, str], made: int, folder: Path
-) -> None:
-    with DevProcess(folder / "home", given) as dev:
+def test_a_page_that_reloads_may_open_drafts_unless_a_limit_is_given(running: DevProcess, given: DevProcess) -> None:
+    for dev, body, made in ((running, {"kind": "room"}, 12), (given, {"kind": "chat"}, 3)):
         sessions = f"{dev.wait_ready()['API_URL']}/api/sessions"
-        answers = [httpx.post(sessions, json={"kind": "room"}, timeout=30).status_code for _ in range(12)]
-    assert answers.count(201) == made
+        answers = [httpx.post(sessions, json=body, timeout=30, trust_env=False) for _ in range(12)]
+        drafts = [answer for answer in answers if answer.status_code == 201]
+        assert [answer.json()["session"]["status"] for answer in drafts] == ["draft"] * made
 
 
 def test_user_sessions_are_in_memory_unless_a_redis_is_named(running: DevProcess, folder: Path) -> None:
