@@ -1,5 +1,7 @@
 """A migrated database, and how it is emptied between tests. The benchmark uses it too, without pytest."""
 
+from contextlib import suppress
+
 import psycopg
 from psycopg import sql
 from psycopg.rows import DictRow
@@ -18,15 +20,24 @@ def migrated(database_url: str) -> None:
 
 def truncate(connection: psycopg.Connection[DictRow]) -> None:
     """Empty every table of schema lull that a test can write, and forget targets that a test adopted."""
-    rows = connection.execute("select tablename from pg_tables where schemaname = 'lull'").fetchall()
-    names = [sql.Identifier("lull", row["tablename"]) for row in rows if row["tablename"] not in KEPT]
-    while names:
-        try:
+    while names := _filled(connection):
+        with suppress(psycopg.errors.DeadlockDetected):  # with a request that the last test did not wait for
             connection.execute(sql.SQL("truncate {} restart identity cascade").format(sql.SQL(", ").join(names)))
-            break
-        except psycopg.errors.DeadlockDetected:
-            continue  # with a request that the last test did not wait for: it has ended now, or will
     connection.execute(
         "delete from lull.policies p using lull.targets t where t.name = p.target and not t.builtin"
     )
     connection.execute("delete from lull.targets where not builtin")
+
+
+def _filled(connection: psycopg.Connection[DictRow]) -> list[sql.Identifier]:
+    """The tables with rows: a truncation takes half a millisecond for each table and index."""
+    rows = connection.execute("select tablename as name from pg_tables where schemaname = 'lull'").fetchall()
+    asked = [
+        sql.SQL("select {} as name where exists (select from {})").format(row["name"], sql.Identifier("lull", row["name"]))
+        for row in rows
+        if row["name"] not in KEPT
+    ]
+    if not asked:
+        return []
+    found = connection.execute(sql.SQL(" union all ").join(asked)).fetchall()
+    return [sql.Identifier("lull", row["name"]) for row in found]
