@@ -3,6 +3,8 @@
 18 (embedded) and 15 (Debian's) are started here. `LULL_TEST_POSTGRES_URLS` names servers to use instead: URLs of
 superusers, separated by blanks, of servers that nobody will miss. Roles that the tests made stay there. One test
 process has such a server to itself (`-n 0`): what is open in one database holds up the readers of the event log in all databases.
+
+On 15, `make test` runs what depends on the server most, and `make release-check` the rest.
 """
 
 import itertools
@@ -22,6 +24,7 @@ from psycopg.rows import DictRow, dict_row
 
 from infra.local.postgres import ROLES, UNSAFE, LocalPostgres, embedded_binaries
 from tests.database import migrated
+from tests.scale import SCALE
 from tests.server_folder import server_folder
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
@@ -30,6 +33,8 @@ GIVEN = os.environ.get("LULL_TEST_POSTGRES_URLS", "").split()
 SERVERS = [pytest.param(url, id=f"given{n}") for n, url in enumerate(GIVEN, 1)] or [
     pytest.param(version, id=f"postgres{version}") for version in (18, 15)
 ]
+ON_15 = ("tests/sql/own_tables/", "tests/sql/test_interleavings.py", "tests/sql/test_run.py", "tests/infra/test_migrate.py")
+WHICH_ON_15 = os.environ.get("TEST_POSTGRES_15", "all" if SCALE > 1 else "most")  # or "rest"
 _mine = secrets.token_hex(4)  # what a killed run left on a given server is in nobody's way
 TEMPLATE = f"lull_template_{_mine}"
 _numbers = itertools.count()
@@ -120,6 +125,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuse to share a given server among test processes."""
     if GIVEN and config.getoption("numprocesses", None):
         raise pytest.UsageError("LULL_TEST_POSTGRES_URLS is set: run the tests in one process (-n 0).")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the rest of Postgres 15 to the release check, or run nothing else."""
+    if WHICH_ON_15 == "all":
+        return
+    on_15 = [item for item in items if "[postgres15" in item.name]
+    rest = [item for item in on_15 if not item.nodeid.startswith(ON_15)]
+    left_out = rest if WHICH_ON_15 == "most" else [item for item in items if item not in rest]
+    config.hook.pytest_deselected(items=left_out)
+    gone = set(left_out)
+    items[:] = [item for item in items if item not in gone]
 
 
 @pytest.fixture(scope="session")
