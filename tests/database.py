@@ -30,12 +30,17 @@ def truncate(connection: psycopg.Connection[DictRow]) -> None:
 
 
 def _filled(connection: psycopg.Connection[DictRow]) -> list[sql.Identifier]:
-    """The tables with rows: a truncation takes half a millisecond for each table and index."""
-    rows = connection.execute("select tablename as name from pg_tables where schemaname = 'lull'").fetchall()
+    """The tables with rows, or with statistics: a truncation takes half a millisecond for each table and index."""
+    rows = connection.execute(
+        "select relname as name, reltuples >= 0 as known from pg_class "
+        "where relkind = 'r' and relnamespace = 'lull'::regnamespace"
+    ).fetchall()
+    mine = [row for row in rows if row["name"] not in KEPT]
     asked = [
-        sql.SQL("select {} as name where exists (select from {})").format(row["name"], sql.Identifier("lull", row["name"]))
-        for row in rows
-        if row["name"] not in KEPT
+        sql.SQL("select {} as name where {} or exists (select from {})").format(
+            row["name"], row["known"], sql.Identifier("lull", row["name"])
+        )
+        for row in mine
     ]
     if not asked:
         return []

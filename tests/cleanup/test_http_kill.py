@@ -18,9 +18,9 @@ Sql = psycopg.Connection[Any]
 DRAFTS = 20_000
 
 
-def wait_for_the_first_batch(sql: Sql) -> None:
+def wait_for_the_first_batch(sql: Sql, caller: threading.Thread, answers: list[str]) -> None:
     while not sql.execute("select 1 from lull.cleanup_run_policies where did > 0").fetchone():
-        pass
+        assert caller.is_alive(), answers
 
 
 def wait_for_the_batch_in_flight(sql: Sql) -> None:
@@ -38,13 +38,15 @@ def kill_a_run(environment: dict[str, str], sql: Sql, log: Path) -> None:
     url = f"http://{ports.HOST}:{port}{CLEANUP}"
     headers = {"Authorization": f"Bearer {environment['CRON_SECRET']}"}
 
+    answers: list[str] = []
+
     def post() -> None:
         with contextlib.suppress(httpx.TransportError):
-            httpx.post(url, headers=headers, timeout=60, trust_env=False)
+            answers.append(httpx.post(url, headers=headers, timeout=60, trust_env=False).text)
 
     caller = threading.Thread(target=post)
     caller.start()
-    wait_for_the_first_batch(sql)
+    wait_for_the_first_batch(sql, caller, answers)
     os.kill(child.pid, signal.SIGKILL)
     caller.join()
     child.stop()
