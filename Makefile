@@ -29,7 +29,7 @@ serve: ## serve the API with the cleanup's scheduler inside, on any host (HOST=1
 	@exec $(PYTHON) -m infra serve $(ARGS)
 
 test: lint postgres15 redis chromium ## run every check and test, on Postgres 18, and where it matters most on 15
-	@$(PYTHON) -m pytest -n 3 --dist worksteal $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
 
 release-check: postgres15 redis ## prove with the platforms' own tools that this deploys and runs (about half an hour)
 	$(SETUP) $(RUN) tests/requirements.txt tests/release/requirements.txt

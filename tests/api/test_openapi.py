@@ -18,7 +18,7 @@ from tests.scale import SCALE
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 IS_RELEASE = SCALE > 1
-EXAMPLES = 40 if IS_RELEASE else 8  # of each operation, for each caller
+EXAMPLES = 40 if IS_RELEASE else 4  # of each operation, for each caller
 PHASES = [] if IS_RELEASE else ["--phases", "examples,fuzzing"]
 HOOKS = {"SCHEMATHESIS_HOOKS": "tests.api.schemathesis_hooks"}
 CALLERS = ("anonymous", "token holder", "user", "service", "admin")

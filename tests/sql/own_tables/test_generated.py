@@ -1,6 +1,6 @@
 """Random schemas of teams: what goes comes back whole, whatever the schema, its rows and what was changed meanwhile.
 
-`make test` draws 10 on each server, `make release-check` 150. OWN_TABLES_FIRST and OWN_TABLES choose the first and how
+`make test` draws 10 on each server, `make release-check` 250. OWN_TABLES_FIRST and OWN_TABLES choose the first and how
 many.
 """
 
@@ -15,7 +15,7 @@ from tests.sql.own_tables.journey import travel
 from tests.sql_servers import TEMPLATE, Server, database_on
 
 FIRST = int(os.environ.get("OWN_TABLES_FIRST", "1"))
-MANY = int(os.environ.get("OWN_TABLES", "0")) or (10 if SCALE == 1 else 150)
+MANY = int(os.environ.get("OWN_TABLES", "0")) or (10 if SCALE == 1 else 250)
 
 
 @pytest.mark.parametrize("number", range(FIRST, FIRST + MANY))
