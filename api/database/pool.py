@@ -65,7 +65,8 @@ class PooledConnection(psycopg.Connection[TupleRow]):
 
     def hang_up(self) -> None:
         """End the conversation at once, from any thread: who waits for the answer learns that there is none."""
-        with socket.socket(fileno=os.dup(self.fileno())) as line, suppress(OSError):
+        # where the server has just ended it there is nothing left to end
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
 
     def literal(self, text: str) -> bytes:

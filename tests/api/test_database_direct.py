@@ -124,6 +124,13 @@ def test_the_watch_over_deadlines_ends_after_the_calls_and_begins_again_with_the
         assert watching()
 
 
+def test_the_watch_survives_a_server_that_is_gone_at_the_deadline(database_url: str) -> None:
+    with pool.PooledConnection.connect(database_url, autocommit=True) as connection:
+        with pytest.raises(psycopg.Error):
+            connection.ask(b"select pg_terminate_backend(pg_backend_pid())")
+        connection.hang_up()
+
+
 def test_a_connection_that_was_silent_for_long_is_not_trusted(
     database: Database, shared_connection: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Many games at once from 8 clients, some commands sent twice. `make release-check` plays 1,000 games of 100 commands."""
+"""Many games at once from 8 clients, some commands sent twice. `make bench` plays 1,000 games of 100 commands."""
 
 from __future__ import annotations
 
