@@ -16,7 +16,7 @@ from api.setting_types import Link
 router = feature_router(tags=["pages"])
 
 _HOUR = 3600
-DASHBOARD = FOLDER / "admin"
+DASHBOARD = FOLDER / "_admin"  # without the underscore, `vercel build` would make a function of each script
 _SCRIPTS = ("actions", "door", "elements", "main", "parts", "pictures", "regret")
 _DASHBOARD_FILES = {"admin.css": "styles.css", **{f"{name}.js": f"{name}.js" for name in _SCRIPTS}}
 _TITLES = {"invite": "This invitation link has expired", "session": "This session has expired"}
