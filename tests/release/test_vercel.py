@@ -143,10 +143,12 @@ def test_the_running_function_says_which_version_it_is(vercel: httpx.Client) -> 
     assert answer.json()["version"] == __version__
 
 
-def test_it_serves_lull_js_and_the_expired_page_and_no_demo(vercel: httpx.Client) -> None:
-    answers = {path: vercel.get(path) for path in ("/lull.js", "/expired", "/lull.css", "/demo")}
-    assert [answer.status_code for answer in answers.values()] == [200, 200, 200, 404]
-    assert answers["/lull.js"].headers["content-type"] == "text/javascript; charset=utf-8"
+def test_it_serves_the_dashboard_lull_js_and_the_expired_page_and_no_demo(vercel: httpx.Client) -> None:
+    served = ("/lull.js", "/admin/main.js", "/admin", "/expired", "/lull.css")
+    answers = {path: vercel.get(path) for path in (*served, "/demo")}
+    assert {path: answer.status_code for path, answer in answers.items()} == dict.fromkeys(served, 200) | {"/demo": 404}
+    for path in served[:2]:
+        assert answers[path].headers["content-type"] == "text/javascript; charset=utf-8"
 
 
 def test_a_dry_run_of_it_needs_the_secret_and_counts_the_stale_drafts(
