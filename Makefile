@@ -36,7 +36,7 @@ release-check: postgres15 redis ## prove with the platforms' own tools that this
 	@sh tests/release/packages.sh
 	@TEST_SCALE=10 $(PYTHON) -m pytest -p tests.release.left_unrun tests/release $(ARGS)
 	@$(if $(ARGS),,TEST_SCALE=10 $(PYTHON) -m pytest -n 2 --dist worksteal $(GENERATED))
-	@$(if $(ARGS),,TEST_POSTGRES_15=rest $(PYTHON) -m pytest -n 2 --dist worksteal $(addprefix --ignore=,$(GENERATED)))
+	@$(if $(ARGS),,TEST_POSTGRES_15=rest $(PYTHON) -m pytest -n 2 --dist worksteal $(addprefix --ignore=,$(GENERATED)) tests)
 
 bench: ## measure Lull beside what people use today; writes docs/performance.md (40 minutes, 20 GB)
 	$(SETUP) $(RUN) tests/bench/requirements.txt
