@@ -14,7 +14,7 @@ def main() -> None:
     (drafts,) = (
         each.arguments() for each in load_policies(Settings.model_construct()) if each.name == "abandoned-drafts"
     )
-    plain = {"target": os.environ["SESSIONS"], "archive": False, "restore_days": None, "growth_factor": None}
+    plain = {"target": os.environ["SESSIONS"], "archive": False, "growth_factor": None}
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
         age = connection.execute("select extract(epoch from now() - %s::timestamptz)", [os.environ["CUTOFF"]]).fetchone()
         assert age is not None
