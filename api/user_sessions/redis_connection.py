@@ -106,7 +106,7 @@ class RedisConnection:
         return answer, int(replicas) >= self.wait_replicas
 
     def _ask(self, node: redis.Redis, command: Sequence[Any]) -> Any:
-        """Send one command to a node, over a connection that nobody uses."""
+        """Send one command to a node, over an idle connection."""
         idle = self._idle.setdefault(node, [])
         client = _taken(idle) or node.client()  # type: ignore[no-untyped-call]
         try:
