@@ -121,7 +121,11 @@ class Pool:
             self._free.put(None)
             raise
         connection.deadline = deadline
-        self._watch.add(connection)
+        try:
+            self._watch.add(connection)
+        except BaseException:
+            self._give_back(connection)
+            raise
         return Lent(connection, self._give_back)
 
     def idle_connection(self, deadline: float) -> "Lent | None":

@@ -30,13 +30,12 @@ class DeadlineWatch:
         self._is_looking = False
 
     def add(self, waiting: Waiting) -> None:
-        """Watch a conversation from now on."""
+        """Watch a conversation from now on. Raises RuntimeError where the process may have no further thread."""
         with self._lock:
+            if not self._is_looking:
+                Thread(target=self._look, name="database deadlines", daemon=True).start()
+                self._is_looking = True
             self._waiting.add(waiting)
-            if self._is_looking:
-                return
-            self._is_looking = True
-        Thread(target=self._look, name="database deadlines", daemon=True).start()
 
     def remove(self, waiting: Waiting) -> None:
         """Watch it no longer. It is not hung up on after this, nor while this is called."""

@@ -12,7 +12,7 @@ LARGEST_BYTES = 64 * 1024
 DEEPEST = 32
 LARGEST_INTEGER = 2**53 - 1
 
-# bytes that Postgres writes for a character of Python's JSON: 5e-324 has 326 there, and nothing else has more than one
+# bytes that Postgres writes for a character of Python's JSON: 5e-324 has 326 there, and nothing grows more
 _MOST_GROWTH = 55
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")

@@ -124,6 +124,22 @@ def test_the_watch_over_deadlines_ends_after_the_calls_and_begins_again_with_the
         assert watching()
 
 
+def test_a_process_without_threads_left_loses_no_connection(
+    settings_for: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    database = Database(settings_for("direct", database_max_connections=1))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError):
+            call(database, "probe_read")
+    for _ in range(2):
+        assert call(database, "probe_read", timeout_seconds=2) == {"read only": "on"}
+    assert any(thread.name == "database deadlines" for thread in threading.enumerate())
+
+
 def test_the_watch_survives_a_server_that_is_gone_at_the_deadline(database_url: str) -> None:
     with pool.PooledConnection.connect(database_url, autocommit=True) as connection:
         with pytest.raises(psycopg.Error):
