@@ -16,15 +16,14 @@ as $$
 declare
   c_most constant bigint := 1000000;
   v_cutoff timestamptz := p_at - p_policy.age;
-  v_would bigint;
+  v_is_any boolean;
+  v_would bigint := 0;
   v_oldest timestamptz;
   v_cascaded jsonb := '{}';
 begin
-  execute format('select count(*), min(x.clock) from (select t.%I as clock from %s limit %s) x',
-    p_policy.clock, p_stale, c_most + 1)
-  into v_would, v_oldest;
-  if v_would > 0 then
-    v_cascaded := lull.count_below(p_policy, p_stale, c_most);
+  execute format('select exists (select 1 from %s limit 1)', p_stale) into v_is_any;
+  if v_is_any then  -- most policies most nights: none, and nothing to follow
+    execute lull.count_statement(p_policy, p_stale, c_most + 1) into v_would, v_oldest, v_cascaded;
   end if;
   return jsonb_build_object(
     'policy', coalesce(p_policy.base, p_policy.name), 'line', p_policy.name, 'target', p_policy.target,
@@ -37,85 +36,90 @@ begin
 end
 $$;
 
--- Count the rows at any depth below the first p_most stale rows, by table. Rows that several foreign keys lead to count
--- once.
-create or replace function lull.count_below(p_policy lull.policy_definition, p_stale text, p_most bigint)
-returns jsonb
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_query text := lull.count_statement(p_policy, p_stale, p_most);
-  v_counts jsonb;
-begin
-  if v_query is null then
-    return '{}';
-  end if;
-  execute v_query into v_counts;
-  return coalesce(jsonb_strip_nulls(v_counts), '{}');
-end
-$$;
-
--- The statement of count_below. Each table that is reached by one foreign key of one column from one table is counted
--- along its index, by the sorted keys of that table's rows; any other shape by the places of its rows.
+-- The statement that counts the first p_most stale rows and what is at any depth below them: how many, their oldest
+-- clock, and {"table": rows} (rows that several foreign keys lead to count once). It selects them once. Each table that
+-- is reached by one foreign key of one column from one table is counted along its index, by the sorted keys of that
+-- table's rows; any other shape by the places of its rows.
 create or replace function lull.count_statement(p_policy lull.policy_definition, p_stale text, p_most bigint)
 returns text
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-  with recursive node as materialized (
+  with edge as materialized (
+    select * from lull.count_edges(p_policy)
+  ), keys as (
+    select distinct e.parent_n, e.parent, e.parent_columns[1] as name from edge e
+  )
+  select case
+    when not exists (select 1 from edge) then format(
+      'select count(*), min(x.clock), ''{}''::jsonb from (select t.%I as clock from %s limit %s) x',
+      p_policy.clock, p_stale, p_most)
+    when (select bool_and(e.is_simple) from edge e) then format(
+      'with stale as materialized (select %s from %s limit %s)%s
+       select (select count(*) from stale), (select min(clock) from stale), jsonb_strip_nulls(jsonb_build_object(%s))',
+      (select string_agg(format('t.%I as %I', k.name, 'k' || k.name), ', ') from keys k where k.parent_n = 1)
+        || format(', t.%I as clock', p_policy.clock), p_stale, p_most,
+      (select string_agg(format(', %I as materialized (select array(select x.k from (%s) x order by 1) as k)',
+          'k' || k.parent_n || k.name,
+          case when k.parent_n = 1 then format('select s.%I as k from stale s', 'k' || k.name)
+          else (
+            select format('select c.%I as k from %s where c.%I = any ((select k from %I)::%s[])', k.name,
+              lull.from_table(e.child, 'c'), e.child_columns[1], 'k' || e.parent_n || e.parent_columns[1],
+              lull.column_type(e.parent, e.parent_columns[1]))
+            from edge e where e.child = k.parent) end), '' order by k.parent_n) from keys k),
+      (select string_agg(format('%L, (select nullif(count(*), 0) from %s where c.%I = any ((select k from %I)::%s[]))',
+          e.child::regclass::text, lull.from_table(e.child, 'c'), e.child_columns[1],
+          'k' || e.parent_n || e.parent_columns[1],
+          lull.column_type(e.parent, e.parent_columns[1])), ', ') from edge e))
+    else format(
+      'with recursive stale as materialized (select t.tableoid, t.ctid, t.%I as clock from %s limit %s),
+       below (node, tab, ctid) as (
+         select 1, x.tableoid, x.ctid from stale x
+         union
+         select x.* from below b cross join lateral (%s) x
+       ) select (select count(*) from stale), (select min(clock) from stale), (
+         select coalesce(jsonb_object_agg(c.name, c.n), ''{}'') from (
+           select n.name, count(distinct (b.tab, b.ctid)) as n from below b
+           join (values %s) n (node, name) on n.node = b.node where b.node <> 1 group by n.name) c)',
+      p_policy.clock, p_stale, p_most,
+      (select string_agg(format('select %s, c.tableoid, c.ctid from %s join %s on %s
+          where p.ctid = b.ctid and p.tableoid = b.tab and b.node = %s',
+          e.child_n, lull.from_table(e.referenced, 'p'), lull.from_table(e.child, 'c'),
+          lull.edge_match(e.constraint_oid, e.parent, e.parent_columns, 'p', 'c'), e.parent_n), ' union all ')
+        from edge e),
+      (select string_agg(format('(%s, %L)', n.n, n.archived_as), ', ') from lull.cascade_nodes(p_policy) n))
+    end;
+$$;
+
+-- The foreign keys that the rows below a policy's are found along. is_simple: whether the whole shape can be counted
+-- along indexes.
+create or replace function lull.count_edges(p_policy lull.policy_definition)
+returns table (parent oid, parent_n integer, parent_columns text[], referenced oid, child oid, child_n integer,
+  child_columns text[], constraint_oid oid, is_simple boolean)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with node as materialized (
     select * from lull.cascade_nodes(p_policy)
   ), edge as materialized (
-    select row_number() over (order by g.child, g.constraint_name) as i, g.*, c.n as child_n, p.n as parent_n
+    select g.*, c.n as child_n, p.n as parent_n
     from lull.cascade_graph(p_policy.target::regclass) g
     join node c on c.node = g.child and c.rule in ('along', 'clock')
     join node p on p.node = g.parent
     where g.cascades
-  ), simple as (
-    select not exists (select 1 from edge e where cardinality(e.parent_columns) > 1 or e.constraint_oid is null
-        or e.referenced <> e.parent)
-      and not exists (select 1 from edge e group by e.child having count(*) > 1)
-      and not exists (select 1 from edge e where e.child_n <= e.parent_n)
-      and not exists (  -- an array of arrays is one array, whose elements are not the keys
-        select 1 from edge e
-        join pg_catalog.pg_attribute a on a.attrelid = e.parent and a.attname = any (e.parent_columns::name[])
-        join pg_catalog.pg_type t on t.oid = a.atttypid and t.typcategory = 'A')
-      and (select sum(cardinality(leaves)) = sum(cardinality(own_leaves)) from node) as is_simple
-  ), keys as (
-    select distinct e.parent_n, e.parent, e.parent_columns[1] as name from edge e
   )
-  select case when s.is_simple then format(
-    'with recursive nothing as (select 1)%s select jsonb_build_object(%s)',
-    (select string_agg(format(', %I as materialized (select array(select x.k from (%s) x order by 1) as k)',
-        'k' || k.parent_n || k.name,
-        case when k.parent_n = 1 then format('select t.%I as k from %s limit %s', k.name, p_stale, p_most)
-        else (
-          select format('select c.%I as k from %s where c.%I = any ((select k from %I)::%s[])', k.name,
-            lull.from_table(e.child, 'c'), e.child_columns[1], 'k' || e.parent_n || e.parent_columns[1],
-            lull.column_type(e.parent, e.parent_columns[1]))
-          from edge e where e.child = k.parent) end), '' order by k.parent_n) from keys k),
-    (select string_agg(format('%L, (select nullif(count(*), 0) from %s where c.%I = any ((select k from %I)::%s[]))',
-        e.child::regclass::text, lull.from_table(e.child, 'c'), e.child_columns[1],
-        'k' || e.parent_n || e.parent_columns[1],
-        lull.column_type(e.parent, e.parent_columns[1])), ', ') from edge e))
-  else format(
-    'with recursive below (node, tab, ctid) as (
-       select %s, x.tableoid, x.ctid from (select t.tableoid, t.ctid from %s limit %s) x
-       union
-       select x.* from below b cross join lateral (%s) x
-     ) select jsonb_object_agg(c.name, c.n) from (
-       select n.name, count(distinct (b.tab, b.ctid)) as n from below b
-       join (values %s) n (node, name) on n.node = b.node where b.node <> %1$s group by n.name) c',
-    1, p_stale, p_most,
-    (select string_agg(format('select %s, c.tableoid, c.ctid from %s join %s on %s
-        where p.ctid = b.ctid and p.tableoid = b.tab and b.node = %s',
-        e.child_n, lull.from_table(e.referenced, 'p'), lull.from_table(e.child, 'c'),
-        lull.edge_match(e.constraint_oid, e.parent, e.parent_columns, 'p', 'c'), e.parent_n), ' union all ')
-      from edge e),
-    (select string_agg(format('(%s, %L)', n.n, n.archived_as), ', ') from node n)) end
-  from simple s
-  where exists (select 1 from edge);
+  select e.parent, e.parent_n, e.parent_columns, e.referenced, e.child, e.child_n, e.child_columns, e.constraint_oid,
+    cardinality(e.parent_columns) = 1 and e.constraint_oid is not null and e.referenced = e.parent
+    and (select count(*) from edge o where o.child = e.child) = 1
+    and e.child_n > e.parent_n
+    and not exists (  -- an array of arrays is one array, whose elements are not the keys
+      select 1 from pg_catalog.pg_attribute a
+      join pg_catalog.pg_type t on t.oid = a.atttypid and t.typcategory = 'A'
+      where a.attrelid = e.parent and a.attname = any (e.parent_columns::name[]))
+    and (select sum(cardinality(leaves)) = sum(cardinality(own_leaves)) from node)
+  from edge e;
 $$;
 
 -- The oldest rows of a policy's selection: [{"key", "kind", "status", "clock", "files"}].

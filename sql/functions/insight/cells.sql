@@ -12,7 +12,8 @@
 -- What became of a draft or of a file belongs to the day on which it was created, all other cells to the event's day. A
 -- session or file counts once in each: at the first such event.
 
--- The cells of the events of transactions from p_from to below p_to (null: to the end).
+-- The cells of the events of transactions from p_from to below p_to (null: to the end). What a session's events say
+-- together is read at once for all sessions (as sets: a look-up for each event would cost seconds after a large run).
 create or replace function lull.event_cells(p_from xid8, p_to xid8, p_zone text)
 returns table (day date, kind text, measure text, label text, bucket smallint, n bigint, total double precision)
 language plpgsql
@@ -24,22 +25,27 @@ as $$
 begin
   return query
   with e as materialized (
-    select v.id, v.session_id, v.kind, v.event, v.at, v.data, v.target, lull.draft_fate(v) as fate
+    select v.id, v.session_id, v.kind, v.event, v.at, v.data
     from lull.session_events v
     where v.xid >= p_from and (p_to is null or v.xid < p_to)
+  ), turn as materialized (
+    select * from lull.first_turns(p_from, p_to)
   ), single (at, kind, measure, label, bucket, amount) as (
     select e.at, e.kind, 'created', '', 0, 0 from e where e.event = 'created'
     union all
     select e.at, e.kind, 'drafts', '', 0, 0 from e where e.event = 'created' and e.data ->> 'status' = 'draft'
     union all
-    select c.at, e.kind, e.fate, '', case when e.fate <> 'activated' then 0
-      when e.at < c.at + interval '24 hours' then 1 when e.at < c.at + interval '7 days' then 2 else 3 end, 0
-    from e cross join lateral lull.creation_of(e.session_id, e.target) c
-    where e.fate is not null and c.is_draft and lull.is_first_fate(e.id, e.session_id, e.target, e.fate)
+    select t.created_at, t.kind, t.turn, '', case when t.turn <> 'activated' then 0
+      when t.at < t.created_at + interval '24 hours' then 1 when t.at < t.created_at + interval '7 days' then 2
+      else 3 end, 0
+    from turn t where t.turn <> 'end' and t.was_draft
     union all
-    select e.at, e.kind, m.measure, '', m.bucket, m.amount
-    from e cross join lateral lull.end_cells(e.id, e.session_id, e.target, e.kind, e.event, e.at, e.data) m
-    where e.event in ('ended', 'archived', 'purged')
+    select t.at, t.kind, case t.event when 'ended' then 'ended' else 'cleaned' end, '', 0, 0
+    from turn t where t.turn = 'end'
+    union all
+    select t.at, t.kind, m.measure, '', m.bucket, m.amount
+    from turn t cross join lateral lull.end_histograms(t.id, t.session_id, t.kind, t.created_at, t.at) m
+    where t.turn = 'end' and t.event = 'ended'
     union all
     select e.at, e.kind, 'files', '', 0, 0 from e where e.event = 'file-registered'
     union all
@@ -62,80 +68,66 @@ begin
 end
 $$;
 
--- What an event says of a draft's fate; null for nothing.
-create or replace function lull.draft_fate(p_event lull.session_events)
-returns text
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-  select case
-    when p_event.event = 'activated' then 'activated'
-    when p_event.event = 'restored' then 'restored'
-    when p_event.event = 'ended' and p_event.data ->> 'reason' = 'discarded' then 'discarded'
-    when p_event.event in ('archived', 'purged') and p_event.data ? 'policy' and p_event.data ->> 'status' = 'draft'
-      then 'abandoned' end;
-$$;
-
--- When a session was created, and whether as a draft; no row where the log does not have it any more.
-create or replace function lull.creation_of(p_session uuid, p_target text)
-returns table (at timestamptz, is_draft boolean)
-language sql
-stable
-rows 1
-set search_path = pg_catalog, pg_temp
-as $$
-  select c.at, c.data ->> 'status' = 'draft' from lull.session_events c
-  where c.session_id = p_session and c.event = 'created' and c.target is not distinct from p_target
-  order by c.id limit 1;
-$$;
-
--- Whether no earlier event of the session says the same of it.
-create or replace function lull.is_first_fate(p_id bigint, p_session uuid, p_target text, p_fate text)
-returns boolean
-language sql
+-- The turns that sessions took for the first time in these transactions: what became of a draft (`activated`,
+-- `restored`, `discarded`, `abandoned`), and `end`, when a session was ended or a policy deleted it while it was active
+-- or paused (not when its owner discarded it). created_at and was_draft are null where the log does not reach back.
+create or replace function lull.first_turns(p_from xid8, p_to xid8)
+returns table (id bigint, session_id uuid, kind text, turn text, event text, at timestamptz, created_at timestamptz,
+  was_draft boolean)
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
 as $$
-  select not exists (
-    select 1 from lull.session_events x
-    where x.session_id = p_session and x.id < p_id and x.target is not distinct from p_target
-      and lull.draft_fate(x) = p_fate);
+begin
+  return query
+  with turned as materialized (
+    select distinct v.session_id from lull.session_events v
+    where v.xid >= p_from and (p_to is null or v.xid < p_to)
+      and v.event in ('activated', 'restored', 'ended', 'archived', 'purged')
+  ), history as materialized (
+    select x.id, x.session_id, x.target, x.kind, x.event, x.at, x.data ->> 'status' as status,
+      x.data ->> 'reason' = 'discarded' as is_discarded, x.data ? 'policy' as by_policy,
+      x.xid >= p_from and (p_to is null or x.xid < p_to) as is_new
+    from turned s join lull.session_events x on x.session_id = s.session_id
+    where x.event in ('created', 'activated', 'restored', 'ended', 'archived', 'purged')
+  ), turn as (
+    select distinct on (h.session_id, h.target, t.turn) h.*, t.turn
+    from history h cross join lateral (
+      select case
+        when h.event in ('created', 'activated', 'restored') then h.event
+        when h.event = 'ended' and h.is_discarded then 'discarded'
+        when h.event in ('archived', 'purged') and h.by_policy and h.status = 'draft' then 'abandoned' end as turn
+      union all
+      select 'end' where h.event = 'ended' or h.event in ('archived', 'purged') and h.by_policy
+        and h.status in ('active', 'paused')) t
+    where t.turn is not null
+    order by h.session_id, h.target, t.turn, h.id
+  )
+  select t.id, t.session_id, t.kind, t.turn, t.event, t.at, c.at, c.status = 'draft'
+  from turn t
+  left join turn c on c.session_id = t.session_id and c.target is not distinct from t.target and c.turn = 'created'
+  where t.is_new and t.turn <> 'created' and (t.turn <> 'end' or t.is_discarded is not true);
+end
 $$;
 
--- The cells of the event that ended a session. `cleaned` is a deletion of one that was active or paused. None for the
--- deletion of one that had ended, and for a second end after a restore.
-create or replace function lull.end_cells(
-  p_id bigint, p_session uuid, p_target text, p_kind text, p_event text, p_at timestamptz, p_data jsonb)
+-- The histograms of a session that was ended with this event. p_created: null for unknown.
+create or replace function lull.end_histograms(
+  p_id bigint, p_session uuid, p_kind text, p_created timestamptz, p_at timestamptz)
 returns table (measure text, bucket integer, amount double precision)
 language plpgsql
 stable
-rows 4
+rows 3
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_created timestamptz;
   v_joined integer;
   v_applied integer;
 begin
-  if p_event <> 'ended' and (not p_data ? 'policy' or coalesce(p_data ->> 'status', 'ended') in ('draft', 'ended'))
-    or p_event = 'ended' and p_data ->> 'reason' = 'discarded'
-    or exists (
-      select 1 from lull.session_events x
-      where x.session_id = p_session and x.id < p_id and x.target is not distinct from p_target
-        and (x.event = 'ended' or x.event in ('archived', 'purged') and x.data ? 'policy'
-          and x.data ->> 'status' in ('active', 'paused')))
-  then
-    return;
-  end if;
-  return query select case p_event when 'ended' then 'ended' else 'cleaned' end, 0, 0::double precision;
-  if p_event <> 'ended' then
-    return;
-  end if;
-  select c.at into v_created from lull.creation_of(p_session, p_target) c;
-  if v_created is not null then
+  if p_created is not null then
     return query select 'duration', h.bucket, h.amount
-      from lull.histogram(extract(epoch from p_at - v_created)::double precision) h;
+      from lull.histogram(extract(epoch from p_at - p_created)::double precision) h;
   end if;
   select count(distinct x.data ->> 'participant') filter (where x.event = 'participant.joined'),
     count(*) filter (where x.event = 'command_processed')

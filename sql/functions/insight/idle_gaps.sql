@@ -5,34 +5,20 @@
 -- censored: a run deleted the session after `idle` seconds, and it is not known whether its user would have come. A
 -- session that comes back later takes its censored gap back (n = -1) and counts with the whole of it.
 
--- How many of the 17 edges, from 1 to 168 hours, an idleness has passed.
-create or replace function lull.idle_edge(p_seconds double precision)
-returns smallint
+-- The edges that an idleness may have passed, in seconds: 1 to 168 hours. Here gaps are counted by how many.
+create or replace function lull.idle_edges()
+returns double precision[]
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select width_bucket(p_seconds / 3600,
-    '{1,2,3,4,6,9,12,16,20,24,36,48,60,72,96,120,168}'::double precision[])::smallint;
+  select array(select 3600 * h from unnest(
+    '{1,2,3,4,6,9,12,16,20,24,36,48,60,72,96,120,168}'::double precision[]) with ordinality u (h, i) order by i);
 $$;
 
--- The longest gap of a session before an event, in seconds; 0 for none. One that a run cut short lasts until the
--- session's next use.
-create or replace function lull.longest_gap(p_session uuid, p_before bigint)
-returns double precision
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(max((e.data ->> 'idle')::double precision + case when e.event = 'returned' then 0 else coalesce((
-      select extract(epoch from min(b.at) - e.at) from lull.session_events b
-      where b.session_id = p_session and b.id > e.id and b.id < p_before and b.event in ('returned', 'activated')), 0)
-    end), 0)
-  from lull.session_events e
-  where e.session_id = p_session and e.id < p_before and e.event in ('returned', 'archived') and e.data ? 'idle';
-$$;
-
--- The gaps that events of transactions from p_from to below p_to (null: to the end) ended.
+-- The gaps that events of transactions from p_from to below p_to (null: to the end) ended. `cut` are archivings that a
+-- session has come back from with an event of these; `before` is by the longest gap before: one that a run cut short
+-- lasts until the session's next use.
 create or replace function lull.gap_cells(p_from xid8, p_to xid8, p_zone text)
 returns table (kind text, status text, day date, before smallint, reached smallint, outcome text, n bigint)
 language plpgsql
@@ -44,26 +30,38 @@ as $$
 begin
   return query
   with e as materialized (
-    select v.id, v.session_id, v.kind, v.event, v.at, v.data from lull.session_events v
+    select v.id, v.session_id, v.kind, v.event, v.at, v.data ->> 'status' as status,
+      (v.data ->> 'idle')::double precision as idle
+    from lull.session_events v
     where v.xid >= p_from and (p_to is null or v.xid < p_to) and v.target is null and (
       v.event = 'activated' or v.event = 'returned' or v.event in ('archived', 'purged') and v.data ? 'idle'
         and v.data ->> 'status' in ('draft', 'active'))
+  ), cut as materialized (
+    select e.id as by, e.at as back_at, c.* from e cross join lateral lull.cut_gap(e.session_id, e.id) c
+    where e.event in ('activated', 'returned')
   ), gap (id, session_id, kind, status, at, seconds, outcome, n) as (
-    select e.id, e.session_id, e.kind, e.data ->> 'status', e.at, (e.data ->> 'idle')::double precision, 'censored', 1
-    from e where e.event in ('archived', 'purged')
-    union all
-    select e.id, e.session_id, e.kind, e.data ->> 'status', e.at, (e.data ->> 'idle')::double precision, 'returned', 1
-    from e where e.event = 'returned' and not exists (select 1 from lull.cut_gap(e.session_id, e.id))
+    select e.id, e.session_id, e.kind, e.status, e.at, e.idle,
+      case e.event when 'returned' then 'returned' else 'censored' end, 1
+    from e where e.event <> 'activated' and e.id not in (select cut.by from cut)
     union all
     select c.id, e.session_id, e.kind, c.status, c.at, case o.outcome when 'censored' then c.idle
-      else c.idle + extract(epoch from e.at - c.at) end, o.outcome, o.n
-    from e cross join lateral lull.cut_gap(e.session_id, e.id) c
+      else c.idle + extract(epoch from c.back_at - c.at) end, o.outcome, o.n
+    from cut c join e on e.id = c.by
     cross join (values ('censored', -1), ('returned', 1)) o (outcome, n)
-    where e.event in ('activated', 'returned')
+  ), edged as (
+    select g.*, l.seconds as longest
+    from gap g cross join lateral (
+      select coalesce(max((x.data ->> 'idle')::double precision + case when x.event = 'returned' then 0 else coalesce((
+          select extract(epoch from min(b.at) - x.at) from lull.session_events b
+          where b.session_id = g.session_id and b.id > x.id and b.id < g.id and b.event in ('returned', 'activated')),
+        0) end), 0) as seconds
+      from lull.session_events x
+      where x.session_id = g.session_id and x.id < g.id and x.event in ('returned', 'archived') and x.data ? 'idle') l
+    where g.seconds >= 3600
   )
-  select g.kind, g.status, (g.at at time zone p_zone)::date, lull.idle_edge(lull.longest_gap(g.session_id, g.id)),
-    lull.idle_edge(g.seconds), g.outcome, sum(g.n)::bigint
-  from gap g where g.seconds >= 3600 group by 1, 2, 3, 4, 5, 6;
+  select g.kind, g.status, (g.at at time zone p_zone)::date, width_bucket(g.longest, lull.idle_edges())::smallint,
+    width_bucket(g.seconds, lull.idle_edges())::smallint, g.outcome, sum(g.n)::bigint
+  from edged g group by 1, 2, 3, 4, 5, 6;
 end
 $$;
 
@@ -144,7 +142,8 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select lull.idle_edge(coalesce(r.longest, 0)), lull.idle_edge(extract(epoch from now() - x.active_at)), count(*)
+  select width_bucket(coalesce(r.longest, 0), lull.idle_edges())::smallint,
+    width_bucket(extract(epoch from now() - x.active_at)::double precision, lull.idle_edges())::smallint, count(*)
   from lull.sessions s
   cross join lateral (
     select greatest(s.last_activity_at, s.commanded_at, (
