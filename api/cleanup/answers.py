@@ -26,7 +26,7 @@ class Opened(BaseModel):
 class Batch(BaseModel):
     """`lull_cleanup_lane`: rows locked, what failed or was skipped, and the size of the next batch.
 
-    `alone` is True where no other client of the database was active; `ms` is the batch's duration.
+    `alone` is True where no other client of the database was active, `others` how many were; `ms` is the batch's duration.
     """
 
     locked: int = 0
@@ -34,6 +34,7 @@ class Batch(BaseModel):
     failed: dict[str, Any] | None = None
     skipped: Any = None
     alone: bool = False
+    others: float = 0
     ms: float = 0
     next_size: int | None = None
 

@@ -85,8 +85,9 @@ class _Lane:
 
     def batch(self) -> bool:
         """Delete one batch, then pause as the throttle says. Returns whether it was the lane's last batch."""
-        asked = self._size
+        asked, began = self._size, time.monotonic()
         answer = self._lanes.run_batch(self._policy, self._number, asked, self._paused)
+        seconds, took = answer.ms / 1000, time.monotonic() - began
         self._size = answer.next_size
         full = answer.locked if answer.locked == asked else 0
         self._throttle.measured(is_alone=answer.alone, rows=full)
@@ -94,7 +95,7 @@ class _Lane:
         self._paused = 0.0
         if answer.done:
             return True
-        self._paused = self._lanes.pause(self._throttle.pause_seconds(answer.ms))
+        self._paused = self._lanes.pause(self._throttle.pause_seconds(seconds, took - seconds, answer.others))
         return False
 
     def work(self) -> None:

@@ -1,5 +1,5 @@
 -- Cleanup, pace: how large the next batch is, for every runner. Batches grow from one row by a factor of at most 2 to
--- what takes 125 ms while the database is idle but for the run, and 5 ms beside others.
+-- what takes 125 ms while the database is idle but for the run, and 10 ms beside others.
 
 -- Whether a load (others at work, on average) counts as idle.
 create or replace function lull.is_alone(p_load numeric)
@@ -111,7 +111,7 @@ end
 $$;
 
 -- What a batch of p_size rows taught its lane. Beside others, a batch of more than 10 rows that wrote much WAL counts
--- as longer (200 kB as 5 ms): a commit meanwhile waits for it to be written.
+-- as longer (400 kB as 10 ms): a commit meanwhile waits for it to be written.
 create or replace function lull.learn_size(
   p_lane lull.cleanup_lanes, p_answer jsonb, p_size integer, p_ms numeric, p_wal bigint, p_alone boolean)
 returns lull.cleanup_lanes
@@ -121,7 +121,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_most constant integer := 5000;
-  v_target constant numeric := case when p_alone then 125 else 5 end;
+  v_target constant numeric := case when p_alone then 125 else 10 end;
   v_weight numeric := greatest(p_ms, case when p_alone or p_size <= 10 then 0 else p_wal / 40000.0 end, 0.1);
   v_lane lull.cleanup_lanes := p_lane;
   v_factor numeric := least(2, greatest(0.5, v_target / v_weight));
