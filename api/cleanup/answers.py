@@ -26,7 +26,7 @@ class Opened(BaseModel):
 class Batch(BaseModel):
     """`lull_cleanup_lane`: rows locked, what failed or was skipped, and the size of the next batch.
 
-    `alone` is True where no other client of the database was active, `others` how many were; `ms` is the batch's duration.
+    `others`: how many other clients of the database were active; `alone`: none. `ms`: the batch's duration.
     """
 
     locked: int = 0

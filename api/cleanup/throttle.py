@@ -32,7 +32,7 @@ class Throttle:
         """Seconds to wait after a batch: 0 on an idle database, else half to four times as long as the batch was.
 
         It grows with the square of how many other clients were at work: few are no sign of a queue, many are.
-        `away_seconds`, what the call took beside the batch, has passed already: the database was left alone for as long.
+        `away_seconds`, what the call took beside the batch, counts: the database was left alone for as long.
         """
         if self.is_alone:
             return 0

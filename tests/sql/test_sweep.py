@@ -133,3 +133,17 @@ def test_statistics_of_rooms(db: Connection) -> None:
     counts = {name: report[name] for name in ("total_sessions", "active_sessions", "inactive_sessions")}
     assert counts == {"total_sessions": 2, "active_sessions": 1, "inactive_sessions": 1}
     assert [(one["id"], one["participants"]) for one in report["rooms"]] == [(room, 1)]
+
+
+def test_statistics_of_rooms_read_no_other_session(db: Connection) -> None:
+    for place in range(60):
+        add_session(db, *(("chat", "active") if place % 2 else ("room", "ended")))
+    for held in (False, True):
+        db.execute("update lull.sessions set hold = %s where id = %s", (held, open_room(db)))
+    with db.transaction():
+        assert call(db, "lull_report_rooms", p_limit=0)["total_sessions"] == 2
+        read = scalar(
+            db,
+            "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'lull.sessions'::regclass",
+        )
+    assert read <= 4

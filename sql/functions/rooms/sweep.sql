@@ -208,15 +208,20 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 set jit = off
+set enable_seqscan = off
 set statement_timeout = '8s'
 set timezone = 'UTC'
 as $$
   select lull.require_server();
-  with room as materialized (
-    select s.id, x.active_at, coalesce(x.active_at < now() - lull.expire_after('room'), false) as is_idle
-    from lull.sessions s
-    cross join lateral lull.active_at(s) x (active_at)
-    where s.kind = 'room' and s.status = 'active' and (s.companion_of is null or s.row_seen_at is null)
+  with open as (  -- as the indexes are: those on hold are in none of a policy
+    select s from lull.sessions s where s.kind = 'room' and s.status = 'active' and not s.hold
+    union all
+    select s from lull.sessions s where s.kind = 'room' and s.status = 'active' and s.hold
+  ), room as materialized (
+    select (o.s).id, x.active_at, coalesce(x.active_at < now() - lull.expire_after('room'), false) as is_idle
+    from open o
+    cross join lateral lull.active_at(o.s) x (active_at)
+    where (o.s).companion_of is null or (o.s).row_seen_at is null
   )
   select jsonb_build_object(
     'total_sessions', (select count(*) from room),
