@@ -118,6 +118,28 @@ def test_a_clock_below_keeps_while_it_is_newer_than_the_cutoff(db: Connection) -
     assert keys_of(db, "public.lounges") == [key(1), key(3)], "a clock that is null is never old"
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside one that goes along"])
+def test_what_goes_along_below_a_table_that_keeps_is_in_no_count(db: Connection, beside: bool) -> None:
+    rooms(db)
+    hang(db, "by_id", key(1))
+    create(
+        db,
+        "create table public.parts (id int primary key, said bigint not null references public.by_id on delete cascade)",
+        "create index on public.parts (said)",
+        "insert into public.parts select 1, id from public.by_id",
+    )
+    below = {"public.by_id": "keeps", "public.parts": "goes along"}
+    if beside:
+        hang(db, "by_name", "lounge 2")
+        below["public.by_name"] = "goes along"
+    adopt_sessions(db, "public.lounges", "room", p_below=below)
+    (shown,) = (each for each in dry_run(db, "public.lounges") if each["would"])
+    assert (shown["error"], shown["would"]) == (None, 4)
+    assert shown["cascaded"] == ({"public.by_name": 1} if beside else {})
+    assert did(run_cleanup(db), "public.lounges") == 4
+    assert keys_of(db, "public.lounges") == [key(1)]
+
+
 def test_what_hangs_only_below_a_table_that_goes_along_goes_along(db: Connection) -> None:
     rooms(db, 2)
     hang(db, "by_id", key(1))
