@@ -26,7 +26,7 @@ class Opened(BaseModel):
 class Batch(BaseModel):
     """`lull_cleanup_lane`: rows locked, what failed or was skipped, and the size of the next batch.
 
-    `others`: how many other clients of the database were active; `alone`: none. `ms`: the batch's duration.
+    `active`: how many other clients the database is at work for at the end; `alone`: none of late. `ms`: its duration.
     """
 
     locked: int = 0
@@ -34,7 +34,7 @@ class Batch(BaseModel):
     failed: dict[str, Any] | None = None
     skipped: Any = None
     alone: bool = False
-    others: float = 0
+    active: float = 0
     ms: float = 0
     next_size: int | None = None
 

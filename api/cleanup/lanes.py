@@ -95,7 +95,7 @@ class _Lane:
         self._paused = 0.0
         if answer.done:
             return True
-        self._paused = self._lanes.pause(self._throttle.pause_seconds(seconds, took - seconds, answer.others))
+        self._paused = self._lanes.pause(self._throttle.pause_seconds(seconds, took - seconds, answer.active))
         return False
 
     def work(self) -> None:

@@ -7,7 +7,7 @@ batch's answer.
 from dataclasses import dataclass
 
 _ROWS_FOR_SECOND_LANE = 1500  # rows deleted in full batches before a second lane starts
-_CLIENTS = 8  # so many others at work: the database is left alone for as long as a batch takes
+_ACTIVE = 1  # so many others at work at a moment: the database is left alone for as long as a batch takes
 _LEAST, _MOST = 0.5, 4.0  # of a batch's duration, whatever the others are
 
 
@@ -28,12 +28,12 @@ class Throttle:
         """Whether two batches may be in flight: the database is idle, and there are rows for both."""
         return self.rows >= _ROWS_FOR_SECOND_LANE and self.is_alone
 
-    def pause_seconds(self, batch_seconds: float, away_seconds: float, others: float) -> float:
+    def pause_seconds(self, batch_seconds: float, away_seconds: float, active: float) -> float:
         """Seconds to wait after a batch: 0 on an idle database, else half to four times as long as the batch was.
 
-        It grows with the square of how many other clients were at work: few are no sign of a queue, many are.
-        `away_seconds`, what the call took beside the batch, counts: the database was left alone for as long.
+        The more other clients are `active` at one moment, the longer: few short requests are seldom seen, and many at
+        once wait for the processor. `away_seconds`, what the call took beside the batch, counts.
         """
         if self.is_alone:
             return 0
-        return max(0, batch_seconds * min(_MOST, max(_LEAST, (others / _CLIENTS) ** 2)) - away_seconds)
+        return max(0, batch_seconds * min(_MOST, max(_LEAST, active / _ACTIVE)) - away_seconds)

@@ -58,6 +58,7 @@ declare
   v_ms numeric := round((extract(epoch from clock_timestamp() - p_started) * 1000)::numeric, 1);
   v_wal bigint := pg_current_wal_insert_lsn() - p_wal;
   v_others numeric := lull.end_watch(p_line, p_since, p_others);
+  v_active numeric := case when v_others > 1 then lull.count_others(p_line.run_id, null) else 0 end;
   v_load numeric := lull.note_load(p_line, p_lane.lane, p_size, p_paused_ms, v_others);
   v_lane lull.cleanup_lanes := lull.learn_size(p_lane, p_answer, p_size, v_ms, v_wal, lull.is_alone(v_load));
 begin
@@ -70,7 +71,7 @@ begin
     perform lull.end_lane(p_line, p_lane.lane);
   end if;
   perform lull.renew_lease(p_line.run_id, p_token);
-  return p_answer || jsonb_build_object('others', v_others, 'wal', v_wal, 'ms', v_ms,
+  return p_answer || jsonb_build_object('others', v_others, 'active', v_active, 'wal', v_wal, 'ms', v_ms,
     'next_size', lull.next_size(v_lane), 'alone', lull.is_alone(v_load));
 end
 $$;

@@ -12,8 +12,8 @@
 --   p_own_transaction   the caller's transaction is this call alone: its commit need not wait for the WAL
 -- A statement that fails undoes the batch but not the call: {"failed": {"sqlstate", "message", "size"}} asks for a
 -- smaller size; with one row, the row is stepped over and named in "skipped". "others" is how many other clients of the
--- database were at work during the batch; "wal" the bytes of WAL that were written meanwhile; "alone" whether the
--- database is idle but for this run.
+-- database were at work during the batch, "active" how many are at this moment (many: they queue); "wal" the bytes of
+-- WAL that were written meanwhile; "alone" whether the database is idle but for this run.
 create or replace function public.lull_cleanup_lane(
   p_run uuid, p_token uuid, p_policy text, p_size integer, p_lane integer, p_paused_ms double precision default 0,
   p_own_transaction boolean default false)
@@ -165,7 +165,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return '{"locked": 0, "deleted": 0, "cascaded": 0, "files": 0, "done": false, "failed": null, "skipped": null,
-    "ms": 0, "others": 0, "wal": 0, "next_size": 1, "alone": false}'::jsonb;
+    "ms": 0, "others": 0, "active": 0, "wal": 0, "next_size": 1, "alone": false}'::jsonb;
 end
 $$;
 
