@@ -191,5 +191,9 @@ def test_a_deploy_of_this_release_waits_for_no_writer(db: Connection, sql_databa
         "select string_agg(oid::regclass::text, ', ') from pg_class "
         "where relnamespace = 'lull'::regnamespace and relkind = 'r'",
     )
+    db.execute("drop function lull.is_alone(numeric)")
     writer.execute(f"lock table {tables} in row exclusive mode".encode())
     migrate.apply(f"{sql_database.url}?options=-c%20lock_timeout%3D1s", POLICIES)
+    held = "select count(*) from pg_locks where pid = %s and mode = 'RowExclusiveLock' and granted and relation > 16383"
+    assert scalar(db, held, writer.info.backend_pid) == tables.count(",") + 1, "the writer was at work all the while"
+    assert scalar(db, "select to_regprocedure('lull.is_alone(numeric)') is not null"), "and this was a deploy"

@@ -95,9 +95,10 @@ def test_a_role_that_reads_for_the_team_is_no_fault(db: Connection) -> None:
 def test_it_is_read_only(db: Connection) -> None:
     with db.transaction(force_rollback=True):
         db.execute("set transaction read only")
-        call(db, "lull_cleanup_health", p_interval_minutes=15)
-        call(db, "lull_check_policies", p_policies=policies())
-        call(db, "lull_inspect")
+        assert call(db, "lull_cleanup_health", p_interval_minutes=15)
+        assert call(db, "lull_check_policies", p_policies=policies()) is not None
+        assert call(db, "lull_inspect")["tables"]
+        assert scalar(db, "select pg_current_xact_id_if_assigned()") is None, "nothing was written"
 
 
 def test_options_of_a_table_decide_when_it_is_vacuumed(db: Connection) -> None:
